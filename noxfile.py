@@ -1,0 +1,107 @@
+"""Every check of the project; `nox` alone runs those that a change must pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# What the project is checked out with, tests and all; its own code is installed from the wheel.
+CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
+
+
+def install_wheel(session: nox.Session, *groups: str, extras: str = "cli,otlp") -> None:
+    """Install the project as its users get it, and the packages of dependency groups."""
+    session.install(f".[{extras}]", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", *CHECKED)
+    session.run("ruff", "format", "--check", *CHECKED)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, and what two type checkers make of the public API."""
+    install_wheel(session, "types", "e2e", "docs")
+    session.run("mypy")
+    session.run("basedpyright", "--level", "error", "tests/typing")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports point down only."""
+    install_wheel(session, "layers")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the installed wheel."""
+    install_wheel(session, "test", "docs")
+    data = Path(session.create_tmp()) / "coverage"
+    session.run("coverage", "erase", env={"COVERAGE_FILE": str(data)})
+    session.run(
+        *("coverage", "run", "-m", "pytest", "-m", "not e2e"),
+        *("tests", "docs", *session.posargs),
+        env={"COVERAGE_FILE": str(data)},
+    )
+    session.run("coverage", "combine", "--quiet", env={"COVERAGE_FILE": str(data)})
+    session.notify("coverage")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Show what the tests of all interpreters have not run, and fail where it is too much."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "test"))
+    files = [str(path) for path in Path(".nox").glob("tests-*/tmp/coverage")]
+    session.run("coverage", "combine", "--keep", "--quiet", *files)
+    session.run("coverage", "report", "--fail-under", "90")
+
+
+@nox.session(python=PYTHONS[0])
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the oldest dependencies that are allowed."""
+    oldest = [
+        requirement.replace(">=", "==").split(",")[0]
+        for requirement in (
+            *PYPROJECT["project"]["dependencies"],
+            *PYPROJECT["project"]["optional-dependencies"]["cli"],
+            *PYPROJECT["project"]["optional-dependencies"]["otlp"],
+        )
+    ]
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install(".[cli,otlp]", *oldest, *groups)
+    session.run("pytest", "-m", "not e2e", "tests/unit", "tests/kinds", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Talk to real backends, which the tests start and stop."""
+    install_wheel(session, "test", "e2e")
+    session.run("pytest", "-m", "e2e", "tests/integration", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; every warning is an error."""
+    install_wheel(session, "docs")
+    session.run("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Print what measuring costs, as ratios taken side by side in one run."""
+    install_wheel(session, "bench")
+    session.run("python", "tests/benchmarks/overhead.py", *session.posargs)

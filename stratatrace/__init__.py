@@ -1,0 +1,19 @@
+"""The memory of any call, as OpenTelemetry spans and metrics."""
+
+from __future__ import annotations
+
+from stratatrace.configure import configure, shutdown
+from stratatrace.errors import StratatraceError
+from stratatrace.measurement import Measurement
+from stratatrace.profile import measure, profile_memory
+from stratatrace.version import __version__
+
+__all__ = [
+    "Measurement",
+    "StratatraceError",
+    "__version__",
+    "configure",
+    "measure",
+    "profile_memory",
+    "shutdown",
+]

@@ -1,0 +1,237 @@
+"""Measuring functions that nobody decorated: found by pattern, wrapped as they are imported."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.callsites import Options, describe_function
+from stratatrace.errors import InvalidValueError
+from stratatrace.wrapping import MeasuredFunction, measured_member, when_imported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType, FrameType, ModuleType
+
+__all__ = ["PatchTable", "Pattern", "profile_by_pattern"]
+
+_logger = logging.getLogger("stratatrace")
+_MEMBERS = (types.FunctionType, classmethod, staticmethod)
+
+
+class Pattern:
+    """Names functions to measure: ``package.module:Class.method``, ``*`` for any text.
+
+    ``module:Class`` means the class's public methods. A name that begins with an underscore is
+    matched only by a pattern that spells the underscore.
+
+    Args:
+        text: The pattern.
+
+    Raises:
+        InvalidValueError: It is no such pattern.
+    """
+
+    def __init__(self, text: str) -> None:
+        module, colon, name = text.partition(":")
+        if not colon or not module or not name or ":" in name:
+            msg = f"{text!r} is not a pattern: write package.module:function or module:Class.method"
+            raise InvalidValueError(msg)
+        self.text = text
+        self.module = module
+        self.name = name
+        self.modules_seen = 0
+        self.matches = 0
+
+    @property
+    def any_module(self) -> bool:
+        """Whether the module is a pattern too."""
+        return "*" in self.module
+
+    def wants_module(self, name: str) -> bool:
+        """Tell whether functions of that module may match."""
+        return fnmatchcase(name, self.module)
+
+    def wants(self, qualified_name: str) -> bool:
+        """Tell whether the function of that name, within its module, matches."""
+        own, _, last = qualified_name.rpartition(".")
+        if last.startswith("_") and not self.name.rpartition(".")[2].startswith("_"):
+            return False
+        return fnmatchcase(qualified_name, self.name) or (bool(own) and own == self.name)
+
+    def complaint(self) -> str | None:
+        """Say why nothing was measured by this pattern; None where something was."""
+        if self.matches:
+            return None
+        if not self.modules_seen:
+            return f"{self.text!r} matched nothing: no module {self.module!r} was imported"
+        return f"{self.text!r} matched nothing: {self.module!r} has no function {self.name!r}"
+
+
+class PatchTable:
+    """What was replaced, so that it can be put back."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    def replace(self, owner: Any, name: str, replacement: Any) -> None:
+        """Set an attribute of a module or class, and remember the object that was there."""
+        self._originals.append((owner, name, vars(owner)[name]))
+        setattr(owner, name, replacement)
+
+    def undo(self) -> None:
+        """Put back the very objects that were there, the latest first."""
+        while self._originals:
+            owner, name, original = self._originals.pop()
+            setattr(owner, name, original)
+
+
+def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None) -> PatchTable:
+    """Measure whatever matches a pattern, in modules imported before or from now on.
+
+    Args:
+        patterns: What to measure. They count what they matched.
+        script: The name by which the running script may be meant, besides ``__main__``.
+
+    Returns:
+        What was patched, which grows as modules are imported.
+    """
+    table = PatchTable()
+    patterns = tuple(patterns)
+
+    def patch(module: ModuleType) -> None:
+        try:
+            _patch_module(module, patterns, table)
+        except Exception:
+            _logger.warning("stratatrace could not measure %s", module.__name__, exc_info=True)
+
+    if patterns:
+        # Makes the import hooks' own finder stand in line before ours is put in front of it.
+        when_imported(__name__, lambda _module: None)
+        sys.meta_path.insert(0, _Finder(patterns, patch))
+    for name in tuple(sys.modules):
+        if name != "__main__" and any(p.any_module and p.wants_module(name) for p in patterns):
+            when_imported(name, patch)
+    for pattern in patterns:
+        if not pattern.any_module and pattern.module != "__main__":
+            when_imported(pattern.module, patch)
+    meant = {"__main__", script or "__main__"}
+    of_script = [p for p in patterns if any(p.wants_module(name) for name in meant)]
+    if of_script:
+        _DefinitionWatch(of_script, table).start()
+    return table
+
+
+class _Finder:
+    """Finds no module itself; learns what is about to be imported, where any name may match."""
+
+    def __init__(self, patterns: tuple[Pattern, ...], patch: Callable[[ModuleType], None]) -> None:
+        self._patterns = [pattern for pattern in patterns if pattern.any_module]
+        self._patch = patch
+        self._seen: set[str] = set()
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name not in self._seen and any(p.wants_module(name) for p in self._patterns):
+            self._seen.add(name)
+            when_imported(name, self._patch)
+
+
+def _patch_module(module: ModuleType, patterns: tuple[Pattern, ...], table: PatchTable) -> None:
+    for pattern in patterns:
+        if not pattern.wants_module(module.__name__):
+            continue
+        pattern.modules_seen += 1
+        for owner, name, qualified_name in _functions_of(module, pattern):
+            if pattern.wants(qualified_name):
+                _patch(owner, name, pattern, table)
+
+
+def _patch(owner: Any, name: str, pattern: Pattern, table: PatchTable) -> None:
+    pattern.matches += 1
+    member = vars(owner)[name]
+    if not isinstance(getattr(member, "__func__", member), MeasuredFunction):
+        describe = partial(describe_function, options=Options())
+        table.replace(owner, name, measured_member(member, describe))
+
+
+def _functions_of(module: ModuleType, pattern: Pattern) -> Iterator[tuple[Any, str, str]]:
+    """Yield owner, name and qualified name of every function that a module defines."""
+    for name, member in tuple(vars(module).items()):
+        if isinstance(member, type) and member.__module__ == module.__name__:
+            yield from _methods_of(member, name, module.__name__)
+        elif isinstance(member, _MEMBERS) and (
+            # What was imported from elsewhere is measured here only when it is called by its name.
+            member.__module__ == module.__name__ or name == pattern.name
+        ):
+            yield module, name, name
+
+
+def _methods_of(owner: type, path: str, module: str) -> Iterator[tuple[Any, str, str]]:
+    for name, member in tuple(vars(owner).items()):
+        if isinstance(member, type):
+            if (
+                member.__module__ == module
+                and member.__qualname__ == f"{owner.__qualname__}.{name}"
+            ):
+                yield from _methods_of(member, f"{path}.{name}", module)
+        elif isinstance(member, _MEMBERS):
+            yield owner, name, f"{path}.{name}"
+
+
+class _DefinitionWatch:
+    """Patches the functions of the running script, which nobody imports, as they are defined.
+
+    The script's own code is traced line by line, and only until all functions that can match are
+    there: their names are known beforehand from its code object. No other code is slowed down
+    for longer than that.
+    """
+
+    def __init__(self, patterns: list[Pattern], table: PatchTable) -> None:
+        self._patterns = patterns
+        self._table = table
+        self._awaited: set[str] = set()
+
+    def start(self) -> None:
+        """Wait for the script to begin."""
+        sys.settrace(self._on_call)
+
+    def _on_call(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        main = sys.modules.get("__main__")
+        if frame.f_globals is not getattr(main, "__dict__", None):
+            return None
+        if frame.f_code.co_name != "<module>":
+            return None
+        for pattern in self._patterns:
+            pattern.modules_seen += 1
+        self._awaited = set(_defined_names(frame.f_code))
+        return self._on_line
+
+    def _on_line(self, frame: FrameType, event: str, _argument: object) -> Any:
+        namespace = frame.f_globals
+        for name in [name for name in self._awaited if name in namespace]:
+            self._awaited.discard(name)
+            try:
+                self._patch(name)
+            except Exception:
+                _logger.warning("stratatrace could not measure %s", name, exc_info=True)
+        if not self._awaited or event == "return":
+            sys.settrace(None)
+            return None
+        return self._on_line
+
+    def _patch(self, name: str) -> None:
+        main = sys.modules["__main__"]
+        for pattern in self._patterns:
+            for owner, last, qualified_name in _functions_of(main, pattern):
+                if qualified_name.split(".")[0] == name and pattern.wants(qualified_name):
+                    _patch(owner, last, pattern, self._table)
+
+
+def _defined_names(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType) and constant.co_name.isidentifier():
+            yield constant.co_name

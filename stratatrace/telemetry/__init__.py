@@ -1,0 +1,1 @@
+"""The edge to OpenTelemetry: names, and the two sinks that write spans and metrics."""

@@ -1,0 +1,193 @@
+"""Every name and unit that stratatrace emits, once. `docs/semconv.md` is generated from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "SCOPE", "SPAN_ATTRIBUTES", "Attribute", "Metric"]
+
+#: Name of the instrumentation scope of all spans and metrics.
+SCOPE = "stratatrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of spans or metrics."""
+
+    name: str
+    #: ``int``, ``double`` or ``string``, as OTLP knows them.
+    type: str
+    brief: str
+    #: The field of Measurement that it carries, where it carries one as it is.
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric."""
+
+    name: str
+    instrument: str
+    unit: str
+    brief: str
+
+
+FUNCTION_NAME = Attribute("code.function.name", "string", "Fully qualified name of the function.")
+FILE_PATH = Attribute("code.file.path", "string", "Source file of the function.")
+LINE_NUMBER = Attribute("code.line.number", "int", "Line of the definition, from 1.")
+ERROR_TYPE = Attribute(
+    "error.type", "string", "Qualified name of the exception that ended the call.", "error_type"
+)
+CALLSITE = Attribute(
+    "stratatrace.callsite", "string", "The name that the user gave, where one was given."
+)
+BUDGET = Attribute("stratatrace.budget", "int", "Heap peak that the call may reach, in bytes.")
+BUDGET_EXCEEDED = Attribute(
+    "stratatrace.budget.exceeded", "boolean", "Whether the heap peak broke the budget."
+)
+GC_TIME = Attribute(
+    "stratatrace.gc.time", "double", "Time of the garbage collector in the call, in seconds."
+)
+
+#: What a span carries of its call's numbers. A number that was not measured is absent.
+MEASURED = (
+    Attribute(
+        "stratatrace.heap.net",
+        "int",
+        "Heap allocated minus freed by the call's own execution, in bytes; signed.",
+        "heap_net_bytes",
+    ),
+    Attribute(
+        "stratatrace.heap.peak",
+        "int",
+        "The highest that the heap stood above its level at entry, in bytes.",
+        "heap_peak_bytes",
+    ),
+    Attribute(
+        "stratatrace.heap.allocated",
+        "int",
+        "All bytes that the call allocated, where the probe counts them.",
+        "heap_allocated_bytes",
+    ),
+    Attribute(
+        "stratatrace.heap.allocations",
+        "int",
+        "Blocks that the call allocated, where the probe counts them.",
+        "heap_allocations",
+    ),
+    Attribute(
+        "stratatrace.rss.before",
+        "int",
+        "Resident memory of the process at entry, in bytes.",
+        "rss_before_bytes",
+    ),
+    Attribute(
+        "stratatrace.rss.net",
+        "int",
+        "Growth of the process's resident memory in the call, in bytes; signed.",
+        "rss_net_bytes",
+    ),
+    Attribute(
+        "stratatrace.rss.peak",
+        "int",
+        "Highest resident memory of the process in the call, in bytes; a level.",
+        "rss_peak_bytes",
+    ),
+    Attribute(
+        "stratatrace.rss.peak_method",
+        "string",
+        "`hwm`: exact, from the kernel; `sampled`; `lifetime`: an upper bound.",
+        "rss_peak_method",
+    ),
+    Attribute(
+        "stratatrace.gc.collections",
+        "int",
+        "Garbage collections that ran in the call.",
+        "gc_collections",
+    ),
+    Attribute(
+        "stratatrace.gc.reclaimed",
+        "int",
+        "Bytes that they freed; not credited to the call's net.",
+        "gc_reclaimed_bytes",
+    ),
+    Attribute(
+        "stratatrace.efficiency.score",
+        "double",
+        "0 (wasteful) to 100, by the configured scorer.",
+        "efficiency_score",
+    ),
+    Attribute(
+        "stratatrace.attribution",
+        "string",
+        "`exact`: only this call's execution is in the heap numbers; `process`: others may be.",
+        "attribution",
+    ),
+    Attribute("stratatrace.probe", "string", "The probe that gave the heap numbers.", "probe"),
+    ERROR_TYPE,
+)
+
+SPAN_ATTRIBUTES = (
+    FUNCTION_NAME,
+    FILE_PATH,
+    LINE_NUMBER,
+    CALLSITE,
+    BUDGET,
+    *MEASURED[:-1],
+    GC_TIME,
+    BUDGET_EXCEEDED,
+    ERROR_TYPE,
+)
+
+CALL_COUNT = Metric("stratatrace.call.count", "Counter", "{call}", "Calls that ended.")
+CALL_TIME = Metric("stratatrace.call.time", "Counter", "s", "Wall time of the calls.")
+HEAP_NET = Metric(
+    "stratatrace.heap.net", "UpDownCounter", "By", "Sum of the calls' net heap; what they retain."
+)
+HEAP_ALLOCATED = Metric(
+    "stratatrace.heap.allocated", "Counter", "By", "All bytes allocated, where they are counted."
+)
+HEAP_PEAK = Metric(
+    "stratatrace.heap.peak", "Gauge", "By", "Highest heap peak of a call since the last collection."
+)
+RSS_PEAK = Metric(
+    "stratatrace.rss.peak",
+    "Gauge",
+    "By",
+    "Highest resident memory in a call since the last collection.",
+)
+SCORE = Metric(
+    "stratatrace.efficiency.score",
+    "Gauge",
+    "1",
+    "Mean score of the calls since the last collection.",
+)
+EXCEEDED = Metric(
+    "stratatrace.budget.exceeded", "Counter", "{call}", "Calls whose heap peak broke their budget."
+)
+CALL_HEAP_PEAK = Metric(
+    "stratatrace.call.heap.peak", "Histogram", "By", "Heap peaks of the calls that have a span."
+)
+CALL_RSS_PEAK = Metric(
+    "stratatrace.call.rss.peak", "Histogram", "By", "RSS peaks of the calls that have a span."
+)
+SELF_ERRORS = Metric(
+    "stratatrace.self.errors", "Counter", "{error}", "Failures inside stratatrace itself."
+)
+
+METRICS = (
+    CALL_COUNT,
+    CALL_TIME,
+    HEAP_NET,
+    HEAP_ALLOCATED,
+    HEAP_PEAK,
+    RSS_PEAK,
+    SCORE,
+    EXCEEDED,
+    CALL_HEAP_PEAK,
+    CALL_RSS_PEAK,
+    SELF_ERRORS,
+)
+
+#: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.
+BYTE_BOUNDARIES = tuple(float(4**power) for power in range(5, 19))
