@@ -9,9 +9,9 @@ from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.config import check_ratio
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.measurement import Callsite
-from stratatrace.recorder import check_ratio
 from stratatrace.sizes import parse_size
 
 if TYPE_CHECKING:

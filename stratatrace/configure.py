@@ -16,10 +16,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
+from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.exporters import EndpointExport, FileExport
 from stratatrace.profile import unknown_option
-from stratatrace.recorder import Config, Recorder, active
+from stratatrace.recorder import Recorder, active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,6 +108,8 @@ def configure(
             raise InvalidTypeError(msg)
     previous = active.recorder.telemetry if active.started else None
     telemetry = None
+    if previous is not None and previous.pinned:
+        config = active.recorder.config
     if not config.disabled:
         telemetry = _telemetry(output, endpoint, tracer_provider, meter_provider)
     if telemetry is not None:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast, overload
 
+from stratatrace.calls import begin, prepare
 from stratatrace.callsites import Options, describe_block, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from stratatrace.measurement import Measurement
-from stratatrace.recorder import begin, prepare
 from stratatrace.wrapping import MeasuredFunction, kind_of, measured_member, step
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
+    from stratatrace.calls import Call
     from stratatrace.measurement import AttributeValue, Callsite
-    from stratatrace.recorder import Call
 
 __all__ = ["Block", "MemoryProfile", "measure", "profile_memory", "unknown_option"]
 

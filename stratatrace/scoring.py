@@ -7,9 +7,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stratatrace.measurement import Measurement
+    from collections.abc import Callable, Mapping
 
-__all__ = ["Baseline", "BudgetScorer"]
+    from stratatrace.measurement import Measurement
+    from stratatrace.typing import Scorer
+
+__all__ = ["SCORERS", "Baseline", "BudgetScorer"]
 
 _FLOOR_BYTES = 1_000_000
 
@@ -32,6 +35,10 @@ class BudgetScorer:
         peak_factor: float = (peak_allowed / max(peak_allowed, peak_bytes)) ** 0.7
         kept_factor: float = (kept_allowed / max(kept_allowed, net_bytes)) ** 0.3
         return 100 * peak_factor * kept_factor
+
+
+#: The scorers that `configure(scorer=)` knows by name.
+SCORERS: Mapping[str, Callable[[], Scorer]] = {"budget": BudgetScorer}
 
 
 class Baseline:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stratatrace.recorder import Config, Recorder, active
+from stratatrace.config import Config
+from stratatrace.recorder import Recorder, active
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

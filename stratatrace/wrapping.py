@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 
-from stratatrace.recorder import active, begin, prepare
+from stratatrace.calls import begin, prepare
+from stratatrace.recorder import active
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from types import ModuleType
 
+    from stratatrace.calls import Call
     from stratatrace.measurement import Callsite
-    from stratatrace.recorder import Call
 
 __all__ = [
     "MeasuredFunction",

@@ -73,10 +73,11 @@ class _Program:
         self._patterns: list[Pattern] = []
 
     def start(self) -> None:
+        from stratatrace.config import Config  # noqa: PLC0415
         from stratatrace.configure import Telemetry  # noqa: PLC0415 -- the launcher needs it not
         from stratatrace.exporters import EndpointExport, FileExport  # noqa: PLC0415
         from stratatrace.patching import Pattern, profile_by_pattern  # noqa: PLC0415
-        from stratatrace.recorder import Config, Recorder, active  # noqa: PLC0415
+        from stratatrace.recorder import Recorder, active  # noqa: PLC0415
 
         options = self._options
         atexit.register(self._end)  # The first to be registered is the last to run.

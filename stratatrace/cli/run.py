@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratatrace.cli.program import ProgramOptions
+from stratatrace.config import Config
 from stratatrace.configure import DEFAULT_OUTPUT
 from stratatrace.errors import CommandError, MissingExtraError, OutputError
 from stratatrace.patching import Pattern
 from stratatrace.probes import HEAP_PROBES
-from stratatrace.recorder import Config
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,7 +50,6 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument(
         "--probe",
-        default="tracemalloc",
         help="how the heap is measured: "
         + "; ".join(f"{name}: {meaning}" for name, meaning in HEAP_PROBES.items())
         + " (default: tracemalloc)",
@@ -91,7 +90,7 @@ def _run(options: Namespace) -> int:
     program = ProgramOptions(
         name=Path(words[0] if words[0] != "-m" else words[1]).stem,
         profile=tuple(options.profile),
-        probe=options.probe,
+        probe=options.probe or os.environ.get("OTEL_PYTHON_STRATATRACE_PROBE") or "tracemalloc",
         sample_ratio=options.sample_ratio,
         output=_output(options),
         temporary=options.output is None and _endpoint_given(options),

@@ -87,8 +87,8 @@ class HighWaterProbe:
             OSError: The system has no such files, or does not let this process open them.
             ProbeError: The mark cannot be reset (some sandboxes accept the write and ignore it).
         """
-        self._reset_fd = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-        self._status_fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._reset_fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        self._status_fd = os.open("/proc/self/status", os.O_RDONLY)
         self._high_water = _maxrss_bytes
         self.lifetime_peak_bytes = _maxrss_bytes()
         os.write(self._reset_fd, _RESET_HIGH_WATER_MARK)
@@ -115,7 +115,8 @@ class HighWaterProbe:
     def mark(self) -> Reading:
         """Return the resident bytes now and their exact peak since the last mark."""
         peak_bytes = self._high_water()
-        self.lifetime_peak_bytes = max(self.lifetime_peak_bytes, peak_bytes)
+        if peak_bytes > self.lifetime_peak_bytes:  # Half the price of max(), four times a call.
+            self.lifetime_peak_bytes = peak_bytes
         os.write(self._reset_fd, _RESET_HIGH_WATER_MARK)
         return Reading(self._high_water(), peak_bytes)
 
@@ -146,7 +147,7 @@ class LifetimeProbe:
     def start(self) -> None:
         """Open the kernel's file, or make ready to ask psutil."""
         try:
-            self._statm_fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            self._statm_fd = os.open("/proc/self/statm", os.O_RDONLY)
         except OSError:
             self._process = psutil.Process()
 

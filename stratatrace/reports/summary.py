@@ -215,7 +215,10 @@ def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _any_value(value: Mapping[str, Any]) -> Any:
-    ((kind, content),) = value.items() or [("", None)]
+    # One of its possible members is there; OTLP's JSON has 64-bit integers as text.
+    kind: str
+    content: Any
+    kind, content = next(iter(value.items()), ("", None))
     return int(content) if kind == "intValue" else content
 
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from stratatrace import profile_memory
-from stratatrace.recorder import Config
+from stratatrace.config import Config
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:

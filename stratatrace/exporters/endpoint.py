@@ -1,18 +1,9 @@
-"""Where spans and metrics go when nobody has said so: an OTLP file, or an OTLP endpoint.
-
-Both are made of the SDK's own parts. What is added here: a file needs no server and no thread; an
-endpoint that cannot be reached is told of once, and costs the program nothing but the loss.
-"""
+"""Export to an OTLP endpoint."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
-import threading
-import time
-from base64 import b64decode
 from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,200 +16,22 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     PeriodicExportingMetricReader,
 )
-from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from stratatrace.errors import InvalidValueError, MissingExtraError, OutputError
-from stratatrace.recorder import active
+from stratatrace.errors import InvalidValueError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
-    from pathlib import Path
 
-    from google.protobuf.message import Message
-    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["EndpointExport", "FileExport"]
+__all__ = ["EndpointExport"]
 
 _logger = logging.getLogger("stratatrace")
 
-# A pause to write so many spans is a few milliseconds, and a killed program loses no more.
-_SPANS_A_WRITE = 200
-_SECONDS_BETWEEN_WRITES = 1.0
-_SECONDS_BETWEEN_METRICS = 5.0
-
 # By convention this port speaks gRPC, and 4318 HTTP.
 _GRPC_PORT = 4317
-
-_BASE64_IDS = frozenset({"traceId", "spanId", "parentSpanId"})
-
-
-class FileExport(SpanProcessor):
-    """Writes spans and metrics as OTLP JSON lines, in the thread that ends the spans.
-
-    There is no thread, because a thread's own memory would be in every number that counts for the
-    whole process. Several processes may write one file: each line is one append.
-
-    Args:
-        path: The file; it is created, and appended to.
-
-    Raises:
-        OutputError: The file cannot be written.
-        MissingExtraError: The encoder is not installed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            from google.protobuf.json_format import MessageToDict  # noqa: PLC0415 -- an extra
-            from opentelemetry.exporter.otlp.proto.common import (  # noqa: PLC0415 -- an extra
-                metrics_encoder,
-                trace_encoder,
-            )
-        except ImportError as error:
-            feature = "writing telemetry to a file"
-            raise MissingExtraError(feature, "cli") from error
-        self._to_dict = MessageToDict
-        self._encode_spans = trace_encoder.encode_spans
-        self._encode_metrics = metrics_encoder.encode_metrics
-        self.path = path
-        try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            msg = f"telemetry cannot be written to {str(path)!r}: {error.strerror}"
-            raise OutputError(msg) from error
-        self.lost_spans = 0
-        self._pending: list[ReadableSpan] = []
-        # Reentrant: a collection while spans are encoded may end a span in a finalizer.
-        self._lock = threading.RLock()
-        self._written_at = self._metrics_at = time.monotonic()
-        self._reader = PeriodicExportingMetricReader(
-            _FileMetricExporter(self), export_interval_millis=math.inf
-        )
-
-    @property
-    def span_processor(self) -> SpanProcessor:
-        """What a TracerProvider hands its spans to."""
-        return self
-
-    @property
-    def metric_reader(self) -> MetricReader:
-        """What collects from a MeterProvider."""
-        return self._reader
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Take a span; write when there are enough of them."""
-        if span.context is None or not span.context.trace_flags.sampled:
-            return
-        with self._lock:
-            self._pending.append(span)
-            waited = time.monotonic() - self._written_at
-            if len(self._pending) < _SPANS_A_WRITE and waited < _SECONDS_BETWEEN_WRITES:
-                return
-            self._write_pending()
-        if time.monotonic() - self._metrics_at > _SECONDS_BETWEEN_METRICS:
-            self._metrics_at = time.monotonic()
-            with active.recorder.own_work():
-                self._reader.collect()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 -- the SDK's
-        """Write the spans that are waiting."""
-        with self._lock:
-            self._write_pending()
-        return True
-
-    def shutdown(self) -> None:
-        """Write the spans that are waiting, the last."""
-        self.force_flush()
-
-    def end(self) -> None:
-        """Write the metrics, before the providers are shut down."""
-        self._reader.collect()
-
-    def close(self) -> None:
-        """Close the file, after they were."""
-        self._file.close()
-
-    def after_fork_in_child(self) -> None:
-        """Drop the parent's spans: it writes them itself."""
-        self._lock = threading.RLock()
-        self._pending.clear()
-
-    def write_metrics(self, data: MetricsData) -> bool:
-        """Append one line of metrics; return whether it was written."""
-        # An empty list of spans makes the line acceptable where a reader of traces wants every
-        # line to have one (Jaeger's upload), and is nothing to all others.
-        line = {"resourceSpans": [], **self._converted(self._encode_metrics(data))}
-        return self._append(line)
-
-    def _write_pending(self) -> None:
-        self._written_at = time.monotonic()
-        if not self._pending:
-            return
-        with active.recorder.own_work():
-            spans, self._pending = self._pending, []
-            if not self._append(self._converted(self._encode_spans(spans))):
-                self.lost_spans += len(spans)
-
-    def _converted(self, request: Message) -> dict[str, Any]:
-        converted: dict[str, Any] = self._to_dict(request, use_integers_for_enums=True)
-        for group in ("resourceSpans", "resourceMetrics"):
-            for part in converted.get(group, ()):
-                _set_process_id(part)
-        _ids_to_hex(converted)
-        return converted
-
-    def _append(self, line: dict[str, Any]) -> bool:
-        text = json.dumps(line, separators=(",", ":")) + "\n"
-        try:
-            self._file.write(text.encode())
-        except (OSError, ValueError) as error:  # ValueError: the file was closed.
-            if not self.lost_spans:
-                _logger.warning("stratatrace cannot write to %s: %s", self.path, error)
-            return False
-        return True
-
-
-class _FileMetricExporter(MetricExporter):
-    def __init__(self, file: FileExport) -> None:
-        super().__init__()
-        self._file = file
-
-    def export(
-        self,
-        metrics_data: MetricsData,
-        timeout_millis: float = 10_000,  # noqa: ARG002 -- the SDK's
-        **_kwargs: Any,
-    ) -> MetricExportResult:
-        written = self._file.write_metrics(metrics_data)
-        return MetricExportResult.SUCCESS if written else MetricExportResult.FAILURE
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002 -- the SDK's
-        return True
-
-    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
-        pass
-
-
-def _set_process_id(part: dict[str, Any]) -> None:
-    """Say which process this is: a forked child has its parent's resource."""
-    attributes = part.setdefault("resource", {}).setdefault("attributes", [])
-    attributes[:] = [a for a in attributes if a.get("key") != "process.pid"]
-    attributes.append({"key": "process.pid", "value": {"intValue": str(os.getpid())}})
-
-
-def _ids_to_hex(node: Any) -> None:
-    """Rewrite the ids in place: OTLP's JSON has them in hex, protobuf's in base64."""
-    if isinstance(node, list):
-        for item in node:
-            _ids_to_hex(item)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key in _BASE64_IDS:
-                node[key] = b64decode(value).hex()
-            elif isinstance(value, dict | list):
-                _ids_to_hex(value)
 
 
 class EndpointExport:

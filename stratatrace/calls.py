@@ -1,0 +1,207 @@
+"""A call under measurement: its span, its window, and the guard around both."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from stratatrace.measurement import Callsite, Measurement
+from stratatrace.recorder import active
+from stratatrace.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stratatrace.recorder import Recorder
+    from stratatrace.telemetry.spans import SpanScope
+    from stratatrace.typing import AttributeValue
+
+__all__ = ["Call", "begin", "prepare"]
+
+_logger = logging.getLogger("stratatrace")
+
+
+class Call:
+    """One measured call, from its first to its last step. Never raises.
+
+    What a call allocates of stratatrace's own is charged to nobody: it is taken, and freed again,
+    while the heap account is held. The Call itself is made and dropped outside of that.
+    """
+
+    __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
+
+    def __init__(self, recorder: Recorder, callsite: Callsite) -> None:
+        self._recorder = recorder
+        self._callsite = callsite
+        self._generation = recorder.generation
+        self._running = False
+        self._scope: SpanScope | None = None
+        self._window: Window | None = None
+        #: The numbers of the call, once it is finished, where `finish` was told to keep them.
+        self.kept: Measurement | None = None
+
+    def open(
+        self,
+        attributes: Mapping[str, AttributeValue] | None,
+        *,
+        trace_heap: bool,
+        porous: bool,
+    ) -> None:
+        """Start the span and the window, suspended; for the arguments see `prepare`."""
+        recorder = self._recorder
+        try:
+            self._scope = recorder.spans.open(self._callsite, attributes)
+        except Exception:
+            recorder.guard.caught(self._callsite, "start a span")
+        try:
+            self._window = Window(
+                recorder.accounts,
+                trace_heap=trace_heap or recorder.wants_heap(self._callsite, self._scope),
+                porous=porous,
+            )
+        except Exception:
+            recorder.guard.caught(self._callsite, "open a window")
+
+    def resume(self, held_bytes: int | None = None) -> None:
+        """A step begins: the span is current, and the call is charged from here.
+
+        Args:
+            held_bytes: What `Recorder.hold` returned, where it was called.
+        """
+        self._running = True
+        if self._generation != self._recorder.generation:
+            self._window = None  # Suspended before a fork: only its parent goes on measuring.
+        if held_bytes is None:
+            held_bytes = self._recorder.hold()
+        try:
+            if self._scope is not None:
+                self._scope.enter()
+            if self._window is not None:
+                self._window.resume(held_bytes)
+        except Exception:
+            self._recorder.guard.caught(self._callsite, "begin to measure")
+
+    def suspend(self) -> None:
+        """The step has ended."""
+        self._recorder.unhold(self._pause())
+
+    def _pause(self) -> int | None:
+        """End the step; return the level from which stratatrace's own work is counted."""
+        self._running = False
+        held_bytes = None
+        try:
+            if self._window is not None and self._generation == self._recorder.generation:
+                held_bytes = self._window.pause()
+        except Exception:
+            self._recorder.guard.caught(self._callsite, "end measuring")
+        try:
+            if self._scope is not None:
+                self._scope.leave()
+        except Exception:
+            self._recorder.guard.caught(self._callsite, "leave a span")
+        return held_bytes
+
+    def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
+        """The call has ended: hand its numbers to the sinks.
+
+        Args:
+            error: The exception that ended it, where one did.
+            keep: Whether to leave the numbers in `kept`.
+        """
+        held_bytes = self._pause() if self._running else None
+        if held_bytes is None:
+            held_bytes = self._recorder.hold()
+        if self._generation == self._recorder.generation:  # Else a fork's parent will tell of it.
+            self._settle(error, keep=keep)
+        self._window = self._scope = None
+        self._recorder.unhold(held_bytes)
+
+    def _settle(self, error: BaseException | None, *, keep: bool) -> None:
+        recorder, callsite = self._recorder, self._callsite
+        try:
+            numbers = self._window.close() if self._window is not None else {}
+            measurement = Measurement(callsite=callsite, error_type=_error_type(error), **numbers)
+        except Exception:
+            recorder.guard.caught(callsite, "add up a call")
+            measurement = Measurement(callsite=callsite)
+        try:
+            measurement = recorder.score(measurement)
+        except Exception:
+            recorder.guard.caught(callsite, "score a call")
+        for sink in recorder.sinks:
+            try:
+                sink.emit(measurement, self._scope)
+            except Exception:
+                recorder.guard.caught(callsite, f"hand a measurement to {type(sink).__name__}")
+        if keep:
+            self.kept = measurement
+
+
+def _error_type(error: BaseException | None) -> str | None:
+    """Return the qualified name of an error; to be cancelled or closed early is none."""
+    if error is None or isinstance(error, GeneratorExit) or _is_cancellation(error):
+        return None
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    # By name, so that a program without asyncio does not import it for us.
+    return any(
+        kind.__name__ == "CancelledError" and kind.__module__.startswith("asyncio")
+        for kind in type(error).__mro__
+    )
+
+
+def prepare(
+    callsite: Callsite,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    *,
+    trace_heap: bool = False,
+    porous: bool = False,
+) -> Call | None:
+    """Return a call that is still suspended, or None where nothing is to be measured.
+
+    Args:
+        callsite: What is called.
+        attributes: Attributes of this one call's span.
+        trace_heap: Measure the heap of this call whatever the sample ratio says.
+        porous: Whether it can be suspended without a word to us: see `Window`.
+    """
+    call = _new_call(callsite)
+    if call is not None:
+        recorder = active.recorder
+        held_bytes = recorder.hold()
+        call.open(attributes, trace_heap=trace_heap, porous=porous)
+        recorder.unhold(held_bytes)
+    return call
+
+
+def begin(
+    callsite: Callsite,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    *,
+    trace_heap: bool = False,
+    porous: bool = False,
+) -> Call | None:
+    """Return a call that is being charged from now on; for the arguments see `prepare`."""
+    call = _new_call(callsite)
+    if call is not None:
+        held_bytes = active.recorder.hold()
+        call.open(attributes, trace_heap=trace_heap, porous=porous)
+        call.resume(held_bytes)
+    return call
+
+
+def _new_call(callsite: Callsite) -> Call | None:
+    try:
+        recorder = active.recorder
+    except Exception:
+        active.enabled = False
+        _logger.warning("stratatrace could not start and is off", exc_info=True)
+        return None
+    return None if recorder.config.disabled else Call(recorder, callsite)

@@ -1,0 +1,107 @@
+"""How calls are measured: the frozen `Config`, its checks, and the environment that it mirrors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.errors import InvalidTypeError, InvalidValueError
+from stratatrace.probes import HEAP_PROBES, heap_probe
+from stratatrace.scoring import SCORERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stratatrace.typing import Scorer
+
+__all__ = ["Config", "check_ratio"]
+
+# How many of the calls `auto` traces: tracing makes allocating code some ten times slower, so one
+# call in a hundred costs about a tenth.
+_AUTO_SAMPLE_RATIO = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How calls are measured.
+
+    Raises:
+        InvalidValueError: A value is out of its range or not one of the known names.
+    """
+
+    #: One of `HEAP_PROBES`.
+    probe: str = "auto"
+    #: Share of the calls whose heap is traced, 0 to 1; None is every call, or 1 in 100 for `auto`.
+    sample_ratio: float | None = None
+    #: The name of a scorer, or an object with a ``score`` method.
+    scorer: str | Scorer = "budget"
+    #: Whether decorated functions run bare.
+    disabled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.probe not in HEAP_PROBES:
+            heap_probe(self.probe)
+        check_ratio(self.sample_ratio)
+        if isinstance(self.scorer, str):
+            if self.scorer not in SCORERS:
+                names = ", ".join(map(repr, SCORERS))
+                msg = f"there is no scorer {self.scorer!r}: choose one of {names}, or give your own"
+                raise InvalidValueError(msg)
+        elif not callable(getattr(self.scorer, "score", None)):
+            msg = f"a scorer has a score(measurement, budget_bytes) method; {self.scorer!r} has not"
+            raise InvalidTypeError(msg)
+
+    @classmethod
+    def from_environment(cls, **given: Any) -> Config:
+        """Return the configuration of the environment, with what was *given* in its place.
+
+        Args:
+            **given: Fields of this class; those that are None count as not given.
+        """
+        found: dict[str, Any] = {}
+        for field, read in _ENVIRONMENT.items():
+            name = f"OTEL_PYTHON_STRATATRACE_{field.upper()}"
+            text = os.environ.get(name, "").strip()
+            if text and given.get(field) is None:
+                try:
+                    found[field] = read(text)
+                    cls(**{field: found[field]})  # So that a mistake is told with its variable.
+                except ValueError as error:
+                    msg = f"{name}={text!r}: {error}"
+                    raise InvalidValueError(msg) from error
+        return cls(**found, **{field: value for field, value in given.items() if value is not None})
+
+    @property
+    def trace_ratio(self) -> float:
+        """The share of the calls whose heap is traced where their callsite does not say."""
+        if self.sample_ratio is not None:
+            return self.sample_ratio
+        return _AUTO_SAMPLE_RATIO if self.probe == "auto" else 1.0
+
+
+def check_ratio(ratio: float | None) -> None:
+    """Raise InvalidValueError or InvalidTypeError where *ratio* is not a share from 0 to 1."""
+    if ratio is None:
+        return
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+        msg = f"sample_ratio is a number from 0 to 1, not {ratio!r}"
+        raise InvalidTypeError(msg)
+    if not 0 <= ratio <= 1:
+        msg = f"sample_ratio is a share of the calls, from 0 to 1, and {ratio!r} is not"
+        raise InvalidValueError(msg)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        msg = "expected true or false"
+        raise ValueError(msg)
+    return text.lower() == "true"
+
+
+_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
+    "probe": str,
+    "sample_ratio": float,
+    "scorer": str,
+    "disabled": _truth,
+}

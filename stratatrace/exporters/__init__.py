@@ -1,0 +1,12 @@
+"""Where spans and metrics go when nobody has said so: an OTLP file, or an OTLP endpoint.
+
+Both are made of the SDK's own parts. What is added here: a file needs no server and no thread; an
+endpoint that cannot be reached is told of once, and costs the program nothing but the loss.
+"""
+
+from __future__ import annotations
+
+from stratatrace.exporters.endpoint import EndpointExport
+from stratatrace.exporters.file import FileExport
+
+__all__ = ["EndpointExport", "FileExport"]
