@@ -198,6 +198,8 @@ def begin(
 
 
 def _new_call(callsite: Callsite) -> Call | None:
+    if not active.enabled:
+        return None
     try:
         recorder = active.recorder
     except Exception:

@@ -9,9 +9,10 @@ import sys
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,6 +26,7 @@ from stratatrace.recorder import Recorder, active
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from opentelemetry.metrics import Meter
     from opentelemetry.metrics import MeterProvider as AnyMeterProvider
     from opentelemetry.trace import TracerProvider as AnyTracerProvider
 
@@ -135,9 +137,22 @@ def shutdown() -> None:
     """
     if active.started:
         telemetry = active.recorder.telemetry
-        active.install(Recorder(Config(disabled=True)))
+        active.install(None, enabled=False)
         if telemetry is not None:
             telemetry.close()
+
+
+class _OwnTracerProvider(TracerProvider):
+    """Is told from a provider of the application's own by its type."""
+
+
+class _OwnMeterProvider(MeterProvider):
+    """Likewise; stays the global one after its end, when it gives out meters that do nothing."""
+
+    ended = False
+
+    def get_meter(self, name: str, *args: Any, **kwargs: Any) -> Meter:
+        return NoOpMeter(name) if self.ended else super().get_meter(name, *args, **kwargs)
 
 
 class Telemetry:
@@ -161,10 +176,10 @@ class Telemetry:
         self._exports = tuple(exports)
         resource = _resource(service_name)
         # The SDK's own exit handlers wait for half a minute.
-        self.tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self.tracer_provider = _OwnTracerProvider(resource=resource, shutdown_on_exit=False)
         for export in self._exports:
             self.tracer_provider.add_span_processor(export.span_processor)
-        self.meter_provider = MeterProvider(
+        self.meter_provider = _OwnMeterProvider(
             [export.metric_reader for export in self._exports],
             resource=resource,
             shutdown_on_exit=False,
@@ -175,10 +190,20 @@ class Telemetry:
         self._end_with_process()
 
     def make_global(self) -> None:
-        """Give the application these providers, for each kind that it has none of."""
-        if not _application_has_tracer_provider():
+        """Give the application these providers, for each kind that it has none of.
+
+        OpenTelemetry lets a program set them once: where an earlier one of ours is set, the
+        application's spans go on through that to the new exports.
+        """
+        present = trace.get_tracer_provider()
+        if isinstance(present, _OwnTracerProvider):
+            for export in self._exports:
+                present.add_span_processor(export.span_processor)
+        elif not _application_has_tracer_provider():
             trace.set_tracer_provider(self.tracer_provider)
-        if not _application_has_meter_provider():
+        if isinstance(metrics.get_meter_provider(), _OwnMeterProvider):
+            _logger.debug("stratatrace: metrics of the application's own are no longer exported")
+        elif not _application_has_meter_provider():
             metrics.set_meter_provider(self.meter_provider)
 
     def close(self) -> None:
@@ -188,6 +213,7 @@ class Telemetry:
         atexit.unregister(self.close)
         for export in self._exports:
             export.end()
+        self.meter_provider.ended = True
         self._closing.set()
         if self._closer is None:
             self._shut_down()
@@ -312,22 +338,17 @@ _ENDPOINT_VARIABLES = {
 
 
 def _application_has_tracer_provider() -> bool:
-    provider = trace.get_tracer_provider()
-    return not isinstance(provider, trace.ProxyTracerProvider) and not _is_ours(provider)
+    return not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider | _OwnTracerProvider
+    )
 
 
 def _application_has_meter_provider() -> bool:
     provider = metrics.get_meter_provider()
     # The API has no public name for the provider that stands in until one is set.
-    return type(provider).__name__ != "_ProxyMeterProvider" and not _is_ours(provider)
-
-
-def _is_ours(provider: object) -> bool:
-    telemetry = active.recorder.telemetry if active.started else None
-    return telemetry is not None and provider in {
-        telemetry.tracer_provider,
-        telemetry.meter_provider,
-    }
+    return not (
+        isinstance(provider, _OwnMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
+    )
 
 
 def _resource(service_name: str | None) -> Resource:

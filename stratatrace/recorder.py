@@ -138,6 +138,11 @@ class Recorder:
         score = self.scorer.score(measurement, budget_bytes)
         return measurement if score is None else replace(measurement, efficiency_score=score)
 
+    @property
+    def measuring(self) -> bool:
+        """Whether a call is running that is measured."""
+        return self.accounts.rss is not None and self.accounts.rss.charging
+
     def hold(self) -> int | None:
         """Charge no call for what stratatrace takes and frees from here to `unhold`."""
         heap = self.accounts.heap
@@ -198,11 +203,16 @@ class _Active:
                     self.install(Recorder(_config_of_environment()))
         return cast("Recorder", self._recorder)
 
-    def install(self, recorder: Recorder | None) -> None:
-        """Replace the recorder; calls that are under way end on the one that they began with."""
+    def install(self, recorder: Recorder | None, *, enabled: bool = True) -> None:
+        """Replace the recorder; calls that are under way end on the one that they began with.
+
+        Args:
+            recorder: None has one made at the next call, from the environment.
+            enabled: Whether to measure at all.
+        """
         with self._lock:
             previous, self._recorder = self._recorder, recorder
-            self.enabled = recorder is None or not recorder.config.disabled
+            self.enabled = enabled and (recorder is None or not recorder.config.disabled)
             if previous is not None:
                 previous.stop()
             if recorder is not None and self.enabled:

@@ -76,6 +76,7 @@ class FileExport(SpanProcessor):
             raise OutputError(msg) from error
         self.lost_spans = 0
         self._pending: list[ReadableSpan] = []
+        self._in_child = False
         # Reentrant: a collection while spans are encoded may end a span in a finalizer.
         self._lock = threading.RLock()
         self._written_at = self._metrics_at = time.monotonic()
@@ -95,12 +96,11 @@ class FileExport(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span; write when there are enough of them."""
-        if span.context is None or not span.context.trace_flags.sampled:
+        if self._file.closed or span.context is None or not span.context.trace_flags.sampled:
             return
         with self._lock:
             self._pending.append(span)
-            waited = time.monotonic() - self._written_at
-            if len(self._pending) < _SPANS_A_WRITE and waited < _SECONDS_BETWEEN_WRITES:
+            if not self._is_time_to_write():
                 return
             self._write_pending()
         if time.monotonic() - self._metrics_at > _SECONDS_BETWEEN_METRICS:
@@ -129,6 +129,7 @@ class FileExport(SpanProcessor):
     def after_fork_in_child(self) -> None:
         """Drop the parent's spans: it writes them itself."""
         self._lock = threading.RLock()
+        self._in_child = True
         self._pending.clear()
 
     def write_metrics(self, data: MetricsData) -> bool:
@@ -137,6 +138,12 @@ class FileExport(SpanProcessor):
         # line to have one (Jaeger's upload), and is nothing to all others.
         line = {"resourceSpans": [], **self._converted(self._encode_metrics(data))}
         return self._append(line)
+
+    def _is_time_to_write(self) -> bool:
+        if self._in_child and not active.recorder.measuring:
+            return True  # A pool may end its workers by a signal as soon as their work is done.
+        waited = time.monotonic() - self._written_at
+        return len(self._pending) >= _SPANS_A_WRITE or waited >= _SECONDS_BETWEEN_WRITES
 
     def _write_pending(self) -> None:
         self._written_at = time.monotonic()
