@@ -90,7 +90,26 @@ def minimums(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Talk to real backends, which the tests start and stop."""
     install_wheel(session, "test", "e2e")
-    session.run("pytest", "-m", "e2e", "tests/integration", *session.posargs)
+    prereleases = "--prerelease=allow" if session.venv_backend == "uv" else "--pre"
+    session.install(prereleases, "rotel")
+    session.run(
+        *("pytest", "-m", "e2e", "tests/integration", *session.posargs),
+        env={"STRATATRACE_PHOENIX": str(phoenix(session))},
+    )
+
+
+def phoenix(session: nox.Session) -> Path:
+    """Return a backend's program, whose many pinned packages want an environment of their own."""
+    home = Path(session.create_tmp()).resolve() / "phoenix"
+    program = home / "bin" / "phoenix"
+    if not program.exists():
+        session.run("python", "-m", "venv", str(home))
+        python = str(home / "bin" / "python")
+        if session.venv_backend == "uv":
+            session.run("uv", "pip", "install", "-q", "--python", python, "arize-phoenix")
+        else:
+            session.run(python, "-m", "pip", "install", "-q", "arize-phoenix", external=True)
+    return program
 
 
 @nox.session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Never
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError, InvalidValueError
-from stratatrace.exporters import EndpointExport, FileExport
+from stratatrace.exporters import EndpointExport, FanOutMetricExporter, FileExport
 from stratatrace.profile import unknown_option
 from stratatrace.recorder import Recorder, active
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import Meter
     from opentelemetry.metrics import MeterProvider as AnyMeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.trace import TracerProvider as AnyTracerProvider
 
     from stratatrace.typing import Pipeline, Scorer, Sink
@@ -115,8 +118,11 @@ def configure(
     if not config.disabled:
         telemetry = _telemetry(output, endpoint, tracer_provider, meter_provider)
     if telemetry is not None:
-        tracer_provider = tracer_provider or telemetry.tracer_provider
-        meter_provider = meter_provider or telemetry.meter_provider
+        # None is the application's own, where it has one of this kind.
+        if tracer_provider is None and (telemetry.pinned or not _application_has_tracer_provider()):
+            tracer_provider = telemetry.tracer_provider
+        if meter_provider is None and (telemetry.pinned or not _application_has_meter_provider()):
+            meter_provider = telemetry.meter_provider
     active.install(
         Recorder(
             config,
@@ -180,14 +186,24 @@ class Telemetry:
         for export in self._exports:
             self.tracer_provider.add_span_processor(export.span_processor)
         self.meter_provider = _OwnMeterProvider(
-            [export.metric_reader for export in self._exports],
-            resource=resource,
-            shutdown_on_exit=False,
+            [self._metric_reader()], resource=resource, shutdown_on_exit=False
         )
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._start_closer()
         self._end_with_process()
+
+    def _metric_reader(self) -> MetricReader:
+        files = [export for export in self._exports if isinstance(export, FileExport)]
+        only_files = len(files) == len(self._exports)
+        reader = PeriodicExportingMetricReader(
+            FanOutMetricExporter([export.metric_exporter for export in self._exports]),
+            # A file is written when spans are: it needs no thread, and must not have one.
+            export_interval_millis=math.inf if only_files else None,
+        )
+        for file in files:
+            file.collect_metrics = reader.collect
+        return reader
 
     def make_global(self) -> None:
         """Give the application these providers, for each kind that it has none of.

@@ -112,7 +112,7 @@ class MemoryProfile:
             raise InvalidTypeError(msg)
         self._options = options
         self._methods = None if methods is None else tuple(methods)
-        self._entered: list[Block] = []
+        self._entered: Block | None = None
 
     def __call__(self, target: F) -> F:
         """Decorate *target*.
@@ -146,7 +146,10 @@ class MemoryProfile:
         _traceback: TracebackType | None,
     ) -> None:
         """End measuring; the block's exception goes on."""
-        self._entered.pop().end(error)
+        block = self._entered
+        if block is not None:
+            self._entered = block.outer
+            block.end(error)
 
     def __aenter__(self) -> Coroutine[Any, Any, Block]:
         """Begin to measure the block."""
@@ -173,19 +176,22 @@ class MemoryProfile:
             options.budget_bytes,
             options.sample_ratio,
         )
-        block = Block(callsite, begin(callsite, options.attributes, porous=porous))
-        self._entered.append(block)
+        # Linked and not in a list, which would free its storage when the block is measured.
+        self._entered = block = Block(callsite, outer=self._entered)
+        block.begin(options.attributes, porous=porous)  # The last, so that nothing here is charged.
         return block
 
 
 class Block:
     """A ``with`` block that is, or was, measured."""
 
-    __slots__ = ("_call", "_callsite", "_measurement")
+    __slots__ = ("_call", "_callsite", "_measurement", "outer")
 
-    def __init__(self, callsite: Callsite, call: Call | None) -> None:
+    def __init__(self, callsite: Callsite, *, outer: Block | None) -> None:
+        #: The block that the same context manager had been entered for before.
+        self.outer = outer
         self._callsite = callsite
-        self._call = call
+        self._call: Call | None = None
         self._measurement: Measurement | None = None
 
     @property
@@ -199,6 +205,10 @@ class Block:
             msg = "the block has not ended: read `measurement` after the with statement"
             raise NotReadyError(msg)
         return self._measurement
+
+    def begin(self, attributes: Mapping[str, AttributeValue], *, porous: bool) -> None:
+        """Begin to measure; called once, when the block is entered."""
+        self._call = begin(self._callsite, attributes, porous=porous)
 
     def end(self, error: BaseException | None) -> None:
         """Take the numbers; called once, when the block is left."""

@@ -77,7 +77,10 @@ class Recorder:
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
         self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
-        heap = heap_probe(config.probe)
+        # Where every call is traced, tracing is never off: what was there before a call, and is
+        # freed in it, would not be seen to go.
+        heap = heap_probe(config.probe, always=config.trace_ratio >= 1)
+        self._heap_probe = heap
         resident = resident_probe()
         heap_account = Account(heap) if heap is not None else None
         self.accounts = Accounts(
@@ -90,14 +93,18 @@ class Recorder:
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
-        """Begin to listen to the garbage collector."""
+        """Begin to listen to the garbage collector, and to trace where that is for good."""
         if self.accounts.collector is not None:
             self.accounts.collector.start()
+        if self._heap_probe is not None:
+            self._heap_probe.open()
 
     def stop(self) -> None:
-        """End listening."""
+        """End what `start` began."""
         if self.accounts.collector is not None:
             self.accounts.collector.stop()
+        if self._heap_probe is not None:
+            self._heap_probe.close()
 
     def habits_of(self, callsite: Callsite) -> _Habits:
         """Return what is remembered of *callsite*; past a bound, of no callsite in particular."""

@@ -30,6 +30,8 @@ __all__ = ["Account", "Accounts", "Tab", "Window"]
 # program is charged again. It is what the allocator is asked for, for an int of this size.
 _LEVEL_OBJECT_BYTES = 32
 
+_CALIBRATIONS = 5
+
 
 class Tab:
     """What one window has run up on one account."""
@@ -61,6 +63,8 @@ class Account:
         self._tabs: list[Tab] = []
         self._own_bytes = 0
         self._lock = threading.RLock()
+        self._calibrated = False
+        self._empty_net_bytes = self._empty_peak_bytes = 0
 
     def charge(self, tab: Tab, held_bytes: int | None = None) -> None:
         """Charge *tab* from now on.
@@ -71,14 +75,12 @@ class Account:
         """
         with self._lock:
             tab.failed = True
-            if held_bytes is None or not self._tabs:
-                tab.top_bytes = self._fold()
-                tab.base_bytes = tab.top_bytes - tab.net_bytes
-            else:
-                # The tab's own numbers are set before the look at which charging goes on.
-                tab.top_bytes = held_bytes
-                tab.base_bytes = held_bytes - tab.net_bytes
-                self._resume(held_bytes)
+            if held_bytes is None:
+                held_bytes = self._fold()
+            # The tab's own numbers are made before the look from which it is charged.
+            tab.top_bytes = held_bytes
+            tab.base_bytes = held_bytes - tab.net_bytes
+            self._resume(held_bytes)
             tab.failed = False
             tab.open = True
             self._tabs.append(tab)
@@ -94,9 +96,23 @@ class Account:
                 raise
             finally:
                 self._remove(tab)
-            tab.net_bytes = level_bytes - tab.base_bytes
-            tab.peak_bytes = max(tab.peak_bytes, tab.top_bytes - tab.base_bytes)
+            tab.net_bytes = level_bytes - tab.base_bytes - self._empty_net_bytes
+            top_bytes = tab.top_bytes - tab.base_bytes - self._empty_peak_bytes
+            tab.peak_bytes = max(tab.peak_bytes, top_bytes, tab.net_bytes)
             return level_bytes
+
+    def calibrate(self) -> None:
+        """Measure what an empty stretch reads, which is taken off every stretch from then on."""
+        if self._calibrated:
+            return
+        self._calibrated = True
+        readings = []
+        for _ in range(_CALIBRATIONS):
+            tab = Tab()
+            self.charge(tab)
+            self.release(tab)
+            readings.append((tab.net_bytes, tab.peak_bytes))
+        self._empty_net_bytes, self._empty_peak_bytes = map(min, zip(*readings, strict=True))
 
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
@@ -213,6 +229,7 @@ class Window:
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
         if trace_heap and accounts.heap is not None:
             accounts.heap.probe.start()
+            accounts.heap.calibrate()
             self._heap = Tab()
 
     def resume(self, held_bytes: int | None = None) -> None:

@@ -8,6 +8,7 @@ own code runs.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -213,14 +214,22 @@ def step(inner: Any, call: Call) -> Generator[Any, Any, Any]:
     """
     steps = inner if hasattr(inner, "send") else inner.__await__()
     advance = partial(steps.send, None)
+    ended = False
+    sys._getframe()  # noqa: SLF001 -- the frame object that StopIteration would make when measured
     while True:
         call.resume()
         try:
             item = advance()
         except StopIteration as stop:
-            return stop.value
-        finally:
+            # Not returned from here: the exception, an object of ours, would still be there when
+            # the step is measured.
+            item, ended = stop.value, True
+        except BaseException:
             call.suspend()
+            raise
+        call.suspend()
+        if ended:
+            return item
         try:
             advance = partial(steps.send, (yield item))
         except BaseException as error:

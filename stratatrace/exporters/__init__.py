@@ -7,6 +7,7 @@ endpoint that cannot be reached is told of once, and costs the program nothing b
 from __future__ import annotations
 
 from stratatrace.exporters.endpoint import EndpointExport
+from stratatrace.exporters.fanout import FanOutMetricExporter
 from stratatrace.exporters.file import FileExport
 
-__all__ = ["EndpointExport", "FileExport"]
+__all__ = ["EndpointExport", "FanOutMetricExporter", "FileExport"]

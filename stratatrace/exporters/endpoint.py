@@ -14,7 +14,6 @@ from opentelemetry.sdk.metrics.export import (
     MetricExporter,
     MetricExportResult,
     MetricsData,
-    PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -48,13 +47,12 @@ class EndpointExport:
     def __init__(self, endpoint: str | None) -> None:
         self.check(endpoint)
         self._name = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-        #: Whether the latest attempt failed, and whether the program is ending.
-        self.failing = False
+        #: Whether the program is ending.
         self.ending = False
         self._told = False
         spans, metrics = _otlp_exporters(endpoint, _protocol(self._name))
         self.span_processor = _CountingProcessor(_QuietSpanExporter(spans, self))
-        self.metric_reader = PeriodicExportingMetricReader(_QuietMetricExporter(metrics, self))
+        self.metric_exporter = _QuietMetricExporter(metrics, self)
 
     @staticmethod
     def check(endpoint: str | None) -> None:
@@ -78,8 +76,7 @@ class EndpointExport:
         return self.span_processor.ended - self.span_processor.delivered
 
     def failed(self, why: str) -> None:
-        """Take note that the endpoint did not take something; warn of it the first time only."""
-        self.failing = True
+        """Warn that the endpoint did not take something; the first time only."""
         if not self._told:
             self._told = True
             _logger.warning(
@@ -195,15 +192,16 @@ class _QuietSpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, export: EndpointExport) -> None:
         self._exporter = exporter
         self._export = export
+        self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = SpanExportResult.FAILURE
-        if self._export.ending and self._export.failing:
+        if self._export.ending and self._failing:
             return result
         with _Attempt(self._export, self._exporter):
             result = self._exporter.export(spans)
-        if result is SpanExportResult.SUCCESS:
-            self._export.failing = False
+        self._failing = result is not SpanExportResult.SUCCESS
+        if not self._failing:
             self.processor.delivered += len(spans)
         return result
 
@@ -223,17 +221,17 @@ class _QuietMetricExporter(MetricExporter):
         )
         self._exporter = exporter
         self._export = export
+        self._failing = False
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
         result = MetricExportResult.FAILURE
-        if self._export.ending and self._export.failing:
+        if self._export.ending and self._failing:
             return result
         with _Attempt(self._export, self._exporter):
             result = self._exporter.export(metrics_data, timeout_millis, **kwargs)
-        if result is MetricExportResult.SUCCESS:
-            self._export.failing = False
+        self._failing = result is not MetricExportResult.SUCCESS
         return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import threading
 import time
@@ -15,7 +14,6 @@ from opentelemetry.sdk.metrics.export import (
     MetricExporter,
     MetricExportResult,
     MetricsData,
-    PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.trace import SpanProcessor
 
@@ -23,10 +21,10 @@ from stratatrace.errors import MissingExtraError, OutputError
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from google.protobuf.message import Message
-    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["FileExport"]
@@ -80,19 +78,14 @@ class FileExport(SpanProcessor):
         # Reentrant: a collection while spans are encoded may end a span in a finalizer.
         self._lock = threading.RLock()
         self._written_at = self._metrics_at = time.monotonic()
-        self._reader = PeriodicExportingMetricReader(
-            _FileMetricExporter(self), export_interval_millis=math.inf
-        )
+        self.metric_exporter = _FileMetricExporter(self)
+        #: Has the metrics collected, and so written; set by whoever owns the reader.
+        self.collect_metrics: Callable[[], object] = lambda: None
 
     @property
     def span_processor(self) -> SpanProcessor:
         """What a TracerProvider hands its spans to."""
         return self
-
-    @property
-    def metric_reader(self) -> MetricReader:
-        """What collects from a MeterProvider."""
-        return self._reader
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span; write when there are enough of them."""
@@ -106,7 +99,7 @@ class FileExport(SpanProcessor):
         if time.monotonic() - self._metrics_at > _SECONDS_BETWEEN_METRICS:
             self._metrics_at = time.monotonic()
             with active.recorder.own_work():
-                self._reader.collect()
+                self.collect_metrics()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 -- the SDK's
         """Write the spans that are waiting."""
@@ -120,7 +113,7 @@ class FileExport(SpanProcessor):
 
     def end(self) -> None:
         """Write the metrics, before the providers are shut down."""
-        self._reader.collect()
+        self.collect_metrics()
 
     def close(self) -> None:
         """Close the file, after they were."""

@@ -28,8 +28,12 @@ HEAP_PROBES = {
 }
 
 
-def heap_probe(name: str) -> TracemallocProbe | None:
+def heap_probe(name: str, *, always: bool = False) -> TracemallocProbe | None:
     """Return the heap probe of that name, or None where the name says to measure no heap.
+
+    Args:
+        name: One of `HEAP_PROBES`.
+        always: Whether it runs between calls as well.
 
     Raises:
         InvalidValueError: There is no probe of that name.
@@ -37,4 +41,4 @@ def heap_probe(name: str) -> TracemallocProbe | None:
     if name not in HEAP_PROBES:
         msg = f"there is no probe {name!r}: choose one of {', '.join(map(repr, HEAP_PROBES))}"
         raise InvalidValueError(msg)
-    return None if name == "rss" else TracemallocProbe()
+    return None if name == "rss" else TracemallocProbe(always=always)

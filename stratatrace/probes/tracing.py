@@ -15,7 +15,9 @@ __all__ = ["TracemallocProbe"]
 
 
 class TracemallocProbe:
-    """Traces while at least one window needs it.
+    """Traces while at least one window needs it, or always.
+
+    Only what is always traced can see that memory from before a call is freed in it.
 
     A tracing that somebody else started is used and never stopped or cleared; only its peak, which
     tracemalloc keeps once for the process, is reset by every mark.
@@ -23,10 +25,21 @@ class TracemallocProbe:
 
     name = "tracemalloc"
 
-    def __init__(self) -> None:
+    def __init__(self, *, always: bool = False) -> None:
+        self._always = always
         self._users = 0
         self._started_here = False
         self._lock = threading.RLock()
+
+    def open(self) -> None:
+        """Begin to trace for good, where that is wanted."""
+        if self._always:
+            self.start()
+
+    def close(self) -> None:
+        """End what `open` began."""
+        if self._always:
+            self.stop()
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
@@ -59,9 +72,9 @@ class TracemallocProbe:
         return Reading(level_bytes, peak_bytes)
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's windows; the child's tracing goes on until its first own stop."""
+        """Forget the parent's windows, and the tracing that was for them."""
         self._lock = threading.RLock()
-        self._users = 0
-        if self._started_here:
+        self._users = min(self._users, 1) if self._always else 0
+        if self._started_here and not self._users:
             self._started_here = False
             tracemalloc.stop()
