@@ -59,6 +59,7 @@ class Call:
                 trace_heap=trace_heap or recorder.wants_heap(self._callsite, self._scope),
                 porous=porous,
             )
+            self._window.open()
         except Exception:
             recorder.guard.caught(self._callsite, "open a window")
 
@@ -119,7 +120,12 @@ class Call:
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
         try:
-            numbers = self._window.close() if self._window is not None else {}
+            if self._window is not None:
+                self._window.close()
+        except Exception:
+            recorder.guard.caught(callsite, "close a window")
+        try:
+            numbers = self._window.numbers() if self._window is not None else {}
             measurement = Measurement(callsite=callsite, error_type=_error_type(error), **numbers)
         except Exception:
             recorder.guard.caught(callsite, "add up a call")

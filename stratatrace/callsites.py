@@ -6,7 +6,6 @@ import copy
 import inspect
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.config import check_ratio
@@ -70,7 +69,7 @@ def _checked_attributes(
     attributes: Mapping[str, AttributeValue] | None,
 ) -> Mapping[str, AttributeValue]:
     if attributes is None:
-        return MappingProxyType({})
+        return {}
     if not isinstance(attributes, Mapping):
         msg = f"attributes is a mapping of names to values, not {attributes!r}"
         raise InvalidTypeError(msg)
@@ -78,7 +77,7 @@ def _checked_attributes(
         if not isinstance(name, str) or not isinstance(value, str | bool | int | float):
             msg = f"an attribute is text and a str, bool, int or float; {name!r}: {value!r} is not"
             raise InvalidTypeError(msg)
-    return MappingProxyType(dict(attributes))
+    return dict(attributes)
 
 
 def describe_function(function: Callable[..., Any], options: Options) -> Callsite:

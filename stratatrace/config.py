@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import InvalidTypeError, InvalidValueError
-from stratatrace.probes import HEAP_PROBES, heap_probe
+from stratatrace.probes import HEAP_PROBES, RSS_PEAKS, heap_probe
 from stratatrace.scoring import SCORERS
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Config:
     probe: str = "auto"
     #: Share of the calls whose heap is traced, 0 to 1; None is every call, or 1 in 100 for `auto`.
     sample_ratio: float | None = None
+    #: One of `RSS_PEAKS`.
+    rss_peak: str = "auto"
     #: The name of a scorer, or an object with a ``score`` method.
     scorer: str | Scorer = "budget"
     #: Whether decorated functions run bare.
@@ -42,6 +44,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.probe not in HEAP_PROBES:
             heap_probe(self.probe)
+        if self.rss_peak not in RSS_PEAKS:
+            names = ", ".join(map(repr, RSS_PEAKS))
+            msg = f"there is no way {self.rss_peak!r} to find the peak RSS: choose one of {names}"
+            raise InvalidValueError(msg)
         check_ratio(self.sample_ratio)
         if isinstance(self.scorer, str):
             if self.scorer not in SCORERS:
@@ -102,6 +108,7 @@ def _truth(text: str) -> bool:
 _ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "probe": str,
     "sample_ratio": float,
+    "rss_peak": str,
     "scorer": str,
     "disabled": _truth,
 }

@@ -48,6 +48,7 @@ _EXIT_SECONDS = 3.0
 _OPTIONS = (
     "probe",
     "sample_ratio",
+    "rss_peak",
     "scorer",
     "disabled",
     "output",
@@ -62,6 +63,7 @@ def configure(
     *,
     probe: str | None = None,
     sample_ratio: float | None = None,
+    rss_peak: str | None = None,
     scorer: str | Scorer | None = None,
     disabled: bool | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -85,7 +87,10 @@ def configure(
     Args:
         probe: ``auto``, ``tracemalloc`` or ``rss``.
         sample_ratio: Share of the calls whose heap is traced, 0 to 1.
-        scorer: ``budget``, or an object with ``score(measurement, budget_bytes)``.
+        rss_peak: ``auto`` (exact where the system allows, else sampled by a thread), ``sampled``,
+            or ``lifetime``, which leaves the kernel's high-water mark alone: resetting it lowers
+            what a parent process reads as this one's maximum.
+        scorer: ``budget``, ``legacy``, or an object with ``score(measurement, budget_bytes)``.
         disabled: Run decorated functions bare.
         output: File for spans and metrics as OTLP JSON lines; it is appended to.
         endpoint: Base URL of an OTLP endpoint; the protocol is gRPC on port 4317 and HTTP
@@ -104,7 +109,11 @@ def configure(
     if unknown:
         raise unknown_option(configure, next(iter(unknown)), _OPTIONS)
     config = Config.from_environment(
-        probe=probe, sample_ratio=sample_ratio, scorer=scorer, disabled=disabled
+        probe=probe,
+        sample_ratio=sample_ratio,
+        rss_peak=rss_peak,
+        scorer=scorer,
+        disabled=disabled,
     )
     sinks = tuple(sinks)
     for sink in sinks:

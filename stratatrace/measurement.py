@@ -6,7 +6,6 @@ They hold numbers and names. How numbers are read, folded or exported is decided
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ __all__ = ["Attribution", "Callsite", "Measurement", "Reading", "RssPeakMethod"]
 AttributeValue = str | bool | int | float
 Attribution = Literal["exact", "process"]
 RssPeakMethod = Literal["hwm", "sampled", "lifetime"]
-
-_NOTHING: Mapping[str, AttributeValue] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +37,7 @@ class Callsite:
     #: The name that the user gave, where one was given.
     label: str | None = None
     #: Attributes that every span of this callsite carries.
-    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _NOTHING)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     #: The heap peak that a call may reach, in bytes.
     budget_bytes: int | None = None
     #: Share of the calls whose heap is traced, 0 to 1; None follows the configuration.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.callsites import Options, describe_function
 from stratatrace.errors import InvalidValueError
-from stratatrace.wrapping import MeasuredFunction, measured_member, when_imported
+from stratatrace.wrapping import is_measured, measured_member, when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -153,7 +153,7 @@ def _patch_module(module: ModuleType, patterns: tuple[Pattern, ...], table: Patc
 def _patch(owner: Any, name: str, pattern: Pattern, table: PatchTable) -> None:
     pattern.matches += 1
     member = vars(owner)[name]
-    if not isinstance(getattr(member, "__func__", member), MeasuredFunction):
+    if not is_measured(member):
         describe = partial(describe_function, options=Options())
         table.replace(owner, name, measured_member(member, describe))
 

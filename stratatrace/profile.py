@@ -13,7 +13,7 @@ from stratatrace.calls import begin, prepare
 from stratatrace.callsites import Options, describe_block, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from stratatrace.measurement import Measurement
-from stratatrace.wrapping import MeasuredFunction, kind_of, measured_member, step
+from stratatrace.wrapping import is_measured, kind_of, measured_member, step
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -293,20 +293,22 @@ def unknown_option(
 def _measure_methods(owner: type, options: Options, methods: tuple[str, ...] | None) -> None:
     if methods is None:
         methods = tuple(name for name, member in vars(owner).items() if _is_public(name, member))
-    for name in methods:
-        member = inspect.getattr_static(owner, name, None)
+    members = {name: inspect.getattr_static(owner, name, None) for name in methods}
+    for name, member in members.items():
         if member is None or not _is_measurable(member):
             msg = f"{owner.__qualname__} has no method {name!r} to measure"
             raise InvalidValueError(msg)
+    for name, member in members.items():
         named = options if options.name is None else options.named(f"{options.name}.{name}")
-        setattr(owner, name, measured_member(member, partial(describe_function, options=named)))
+        if not is_measured(member):
+            setattr(owner, name, measured_member(member, partial(describe_function, options=named)))
 
 
 def _is_public(name: str, member: object) -> bool:
     return (
         not name.startswith("_")
         and _is_measurable(member)
-        and not isinstance(member, type | property | MeasuredFunction)
+        and not isinstance(member, type | property)
     )
 
 

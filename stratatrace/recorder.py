@@ -7,6 +7,7 @@ works after functions were decorated.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from stratatrace.config import Config
-from stratatrace.errors import ProbeError, StratatraceError
+from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
 from stratatrace.probes import CollectorProbe, heap_probe, resident_probe
 from stratatrace.scoring import SCORERS, Baseline
@@ -36,6 +37,7 @@ __all__ = ["Recorder", "active"]
 
 _logger = logging.getLogger("stratatrace")
 _MOST_CALLSITES = 4096
+_ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
 
 
 class _Habits:
@@ -45,8 +47,8 @@ class _Habits:
 
     def __init__(self) -> None:
         self.baseline = Baseline()
-        #: Grows by the sample ratio with each call; the first is always traced.
-        self.debt = 1.0
+        #: Grows by the sample ratio with each call, and falls by one with each that is traced.
+        self.debt = 1.0  # So that the first is traced.
 
 
 class Recorder:
@@ -81,7 +83,7 @@ class Recorder:
         # freed in it, would not be seen to go.
         heap = heap_probe(config.probe, always=config.trace_ratio >= 1)
         self._heap_probe = heap
-        resident = resident_probe()
+        resident = resident_probe(config.rss_peak)
         heap_account = Account(heap) if heap is not None else None
         self.accounts = Accounts(
             heap=heap_account,
@@ -94,15 +96,13 @@ class Recorder:
 
     def start(self) -> None:
         """Begin to listen to the garbage collector, and to trace where that is for good."""
-        if self.accounts.collector is not None:
-            self.accounts.collector.start()
+        self.accounts.collector.start()
         if self._heap_probe is not None:
             self._heap_probe.open()
 
     def stop(self) -> None:
         """End what `start` began."""
-        if self.accounts.collector is not None:
-            self.accounts.collector.stop()
+        self.accounts.collector.stop()
         if self._heap_probe is not None:
             self._heap_probe.close()
 
@@ -125,37 +125,43 @@ class Recorder:
             ratio = self.config.trace_ratio
         if ratio and self.accounts.heap.charging:
             return True  # Tracing is on for an outer call: the numbers are there for the taking.
-        habits = self.habits_of(callsite)
-        habits.debt += ratio
-        if not ratio or habits.debt < 1:
+        if not ratio:
             return False
-        habits.debt %= 1
-        return True
+        habits = self.habits_of(callsite)
+        due = habits.debt > _ALMOST_ONE
+        habits.debt += ratio - due
+        return due
 
     def score(self, measurement: Measurement) -> Measurement:
-        """Return *measurement* with its score, and learn from it."""
-        peak_bytes = measurement.heap_peak_bytes
-        if peak_bytes is None:
-            return measurement
-        baseline = self.habits_of(measurement.callsite).baseline
-        budget_bytes = measurement.callsite.budget_bytes or baseline.median_bytes
-        baseline.learn(peak_bytes)
-        if budget_bytes is None:
-            return measurement
+        """Return *measurement* with its score, and learn from it.
+
+        Raises:
+            ValueError: The scorer gave no number.
+        """
+        budget_bytes = measurement.callsite.budget_bytes
+        if measurement.heap_peak_bytes is not None:
+            baseline = self.habits_of(measurement.callsite).baseline
+            budget_bytes = budget_bytes or baseline.median_bytes
+            baseline.learn(measurement.heap_peak_bytes)
         score = self.scorer.score(measurement, budget_bytes)
-        return measurement if score is None else replace(measurement, efficiency_score=score)
+        if score is None:
+            return measurement
+        if not math.isfinite(score):
+            msg = f"{self.scorer!r} gave {score!r} as a score"
+            raise ValueError(msg)
+        return replace(measurement, efficiency_score=float(score))
 
     @property
     def measuring(self) -> bool:
         """Whether a call is running that is measured."""
-        return self.accounts.rss is not None and self.accounts.rss.charging
+        return self.accounts.rss.charging
 
     def hold(self) -> int | None:
         """Charge no call for what stratatrace takes and frees from here to `unhold`."""
         heap = self.accounts.heap
         try:
             return heap.hold() if heap is not None else None
-        except ProbeError:
+        except Exception:
             return None  # The window that is open, and cannot be read, will tell.
 
     def unhold(self, held_bytes: int | None) -> None:
@@ -165,7 +171,7 @@ class Recorder:
             return
         try:  # Not contextlib.suppress: its object would be dropped after charging goes on.
             heap.unhold(held_bytes)
-        except ProbeError:
+        except Exception:
             return
 
     @contextmanager

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from stratatrace.measurement import Measurement
     from stratatrace.typing import Scorer
 
-__all__ = ["SCORERS", "Baseline", "BudgetScorer"]
+__all__ = ["SCORERS", "Baseline", "BudgetScorer", "LegacyScorer"]
 
 _FLOOR_BYTES = 1_000_000
+_MIB = 1 << 20
 
 
 class BudgetScorer:
@@ -25,10 +26,10 @@ class BudgetScorer:
     scores 62, eight times 23. It falls with every byte above, and never reaches 0.
     """
 
-    def score(self, measurement: Measurement, budget_bytes: int) -> float | None:
-        """Return the score, or None where the heap was not measured."""
+    def score(self, measurement: Measurement, budget_bytes: int | None) -> float | None:
+        """Return the score, or None with no budget or where the heap was not measured."""
         peak_bytes, net_bytes = measurement.heap_peak_bytes, measurement.heap_net_bytes
-        if peak_bytes is None or net_bytes is None:
+        if peak_bytes is None or net_bytes is None or budget_bytes is None:
             return None
         peak_allowed = max(budget_bytes, _FLOOR_BYTES)
         kept_allowed = peak_allowed / 4
@@ -37,8 +38,25 @@ class BudgetScorer:
         return 100 * peak_factor * kept_factor
 
 
+class LegacyScorer:
+    """Strataregula's first formula: ten seconds score 0 for time, and 500 MiB 0 for memory.
+
+    ``(max(0, 100 - 10 * seconds) + max(0, 100 - MiB / 5)) / 2``, of the peak RSS of the process. It
+    knows no budget: to sleep ten seconds scores 50, and a job of 2 GB that does just what it should
+    scores no more. Kept for comparison with numbers of old.
+    """
+
+    def score(self, measurement: Measurement, budget_bytes: int | None) -> float | None:  # noqa: ARG002
+        """Return the score, or None where the resident memory was not measured."""
+        if measurement.duration_ns is None or measurement.rss_peak_bytes is None:
+            return None
+        time_score = max(0.0, 100 - measurement.duration_ns / 1e9 * 10)
+        memory_score = max(0.0, 100 - measurement.rss_peak_bytes / _MIB / 5)
+        return (time_score + memory_score) / 2
+
+
 #: The scorers that `configure(scorer=)` knows by name.
-SCORERS: Mapping[str, Callable[[], Scorer]] = {"budget": BudgetScorer}
+SCORERS: Mapping[str, Callable[[], Scorer]] = {"budget": BudgetScorer, "legacy": LegacyScorer}
 
 
 class Baseline:

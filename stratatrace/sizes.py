@@ -48,7 +48,8 @@ def parse_size(size: int | str) -> int:
                 "B, KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024)"
             )
             raise InvalidValueError(msg)
-        parsed = round(float(match[1]) * unit)
+        number = match[1]
+        parsed = round(float(number) * unit) if "." in number else int(number) * unit
     if parsed <= 0:
         msg = f"a size must be greater than zero, and {size!r} is not"
         raise InvalidValueError(msg)
@@ -59,7 +60,7 @@ def format_size(size_bytes: int) -> str:
     """Return a size for people, in powers of 1024: ``1536`` is ``"1.5 KiB"``."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(amount) < _STEP:
+        if round(abs(amount), 1) < _STEP:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= _STEP
     return f"{amount:.1f} TiB"

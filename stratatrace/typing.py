@@ -60,12 +60,13 @@ class Sink(Protocol):
 class Scorer(Protocol):
     """Judges how well a call used memory. May raise: the score is then None."""
 
-    def score(self, measurement: Measurement, budget_bytes: int) -> float | None:
+    def score(self, measurement: Measurement, budget_bytes: int | None) -> float | None:
         """Return 0 (wasteful) to 100, or None where there is nothing to judge by.
 
         Args:
             measurement: The numbers of the call, not yet scored.
-            budget_bytes: The callsite's budget, or else the peak that its calls usually reach.
+            budget_bytes: The callsite's budget, or else the peak that its calls usually reach;
+                None while too few of them were seen.
         """
         ...
 

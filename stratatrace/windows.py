@@ -32,6 +32,14 @@ _LEVEL_OBJECT_BYTES = 32
 
 _CALIBRATIONS = 5
 
+# Where an account's own bytes begin. Python keeps one object of each small int, so that a level
+# near zero would take no memory where all others do.
+_NO_SMALL_INT = 1 << 20
+
+# The two clocks of `_cpu_time_of_others_ns` are read one after the other: their difference may be
+# off by the time between. A thread takes longer than this only to start.
+_READING_NS = 10_000
+
 
 class Tab:
     """What one window has run up on one account."""
@@ -60,8 +68,10 @@ class Account:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
-        self._tabs: list[Tab] = []
-        self._own_bytes = 0
+        # The first is never closed: a list that is emptied would give its storage back, and take
+        # it again while somebody is charged.
+        self._tabs = [Tab()]
+        self._own_bytes = _NO_SMALL_INT
         self._lock = threading.RLock()
         self._calibrated = False
         self._empty_net_bytes = self._empty_peak_bytes = 0
@@ -74,14 +84,14 @@ class Account:
             held_bytes: What `hold` returned, where it was called: holding ends here.
         """
         with self._lock:
-            tab.failed = True
+            failed, tab.failed = tab.failed, True
             if held_bytes is None:
                 held_bytes = self._fold()
             # The tab's own numbers are made before the look from which it is charged.
             tab.top_bytes = held_bytes
             tab.base_bytes = held_bytes - tab.net_bytes
             self._resume(held_bytes)
-            tab.failed = False
+            tab.failed = failed
             tab.open = True
             self._tabs.append(tab)
 
@@ -117,7 +127,7 @@ class Account:
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
         with self._lock:
-            return self._fold() if self._tabs else None
+            return self._fold() if self.charging else None
 
     def unhold(self, level_bytes: int) -> int:
         """Go on charging from the level that `hold` returned.
@@ -126,7 +136,7 @@ class Account:
             The bytes that were taken while nobody was charged; negative when some were freed.
         """
         with self._lock:
-            if not self._tabs:
+            if not self.charging:
                 return 0
             own_bytes = self._own_bytes
             self._resume(level_bytes)
@@ -137,8 +147,8 @@ class Account:
     def after_fork_in_child(self) -> None:
         """Forget the parent's tabs, and a lock that another of its threads may have held."""
         self._lock = threading.RLock()
-        self._tabs.clear()
-        self._own_bytes = 0
+        self._tabs = [Tab()]
+        self._own_bytes = _NO_SMALL_INT
         self.probe.after_fork_in_child()
 
     def _remove(self, tab: Tab) -> None:
@@ -148,16 +158,14 @@ class Account:
             tab.top_bytes = max(tab.top_bytes, tabs[position].top_bytes)
             position -= 1
         del tabs[position]
-        if position:
-            below = tabs[position - 1]
-            below.top_bytes = max(below.top_bytes, tab.top_bytes)
+        below = tabs[position - 1]
+        below.top_bytes = max(below.top_bytes, tab.top_bytes)
 
     def _fold(self) -> int:
         """Keep the peak of the stretch that ends here; return the level."""
         level_bytes, peak_bytes = self.probe.mark()
-        if self._tabs:
-            newest = self._tabs[-1]
-            newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
+        newest = self._tabs[-1]
+        newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
         return level_bytes - self._own_bytes
 
     def _resume(self, level_bytes: int) -> None:
@@ -171,7 +179,7 @@ class Account:
     @property
     def charging(self) -> bool:
         """Whether any tab is open."""
-        return bool(self._tabs)
+        return len(self._tabs) > 1
 
     @property
     def alone(self) -> bool:
@@ -183,22 +191,24 @@ class Account:
 class Accounts:
     """All that a window can be opened on."""
 
+    #: None where no heap is measured.
     heap: Account | None
-    rss: Account | None
-    rss_peak_method: RssPeakMethod | None
-    collector: CollectorProbe | None
+    rss: Account
+    rss_peak_method: RssPeakMethod
+    collector: CollectorProbe
 
     def after_fork_in_child(self) -> None:
         """Make the accounts the child's own."""
-        for account in (self.heap, self.rss):
-            if account is not None:
-                account.after_fork_in_child()
+        self.rss.after_fork_in_child()
+        if self.heap is not None:
+            self.heap.after_fork_in_child()
 
 
 class Window:
-    """One call's stay on the accounts, from open to close.
+    """One call's stay on the accounts: opened, resumed and paused any number of times, closed.
 
-    A window is made paused. Only what happens between `resume` and `pause` is charged to it.
+    Only what happens between `resume` and `pause` is charged to it. What a probe fails at costs the
+    fields of that probe; the error is raised when everything else was done.
 
     Args:
         accounts: Where to open tabs.
@@ -212,87 +222,124 @@ class Window:
         "_collections",
         "_gc_time_ns",
         "_heap",
+        "_heap_tab",
         "_opened_ns",
+        "_others_ns",
         "_reclaimed_bytes",
-        "_rss",
         "_rss_before_bytes",
+        "_rss_tab",
         "_shared",
     )
 
     def __init__(self, accounts: Accounts, *, trace_heap: bool, porous: bool = False) -> None:
         self._accounts = accounts
-        self._opened_ns = time.perf_counter_ns()
-        self._rss = Tab() if accounts.rss is not None else None
+        self._heap = accounts.heap if trace_heap else None
+        self._heap_tab = Tab()
+        self._rss_tab = Tab()
         self._rss_before_bytes: int | None = None
-        self._heap: Tab | None = None
         self._shared = porous
+        self._others_ns = 0
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
-        if trace_heap and accounts.heap is not None:
-            accounts.heap.probe.start()
-            accounts.heap.calibrate()
-            self._heap = Tab()
+        self._opened_ns = time.perf_counter_ns()
+
+    def open(self) -> None:
+        """Make the probes ready.
+
+        Raises:
+            Exception: One could not be started; what it would have measured stays None.
+        """
+        heap, self._heap = self._heap, None
+        try:
+            self._rss_tab.failed = True
+            self._accounts.rss.probe.start()
+            self._rss_tab.failed = False
+        finally:
+            if heap is not None:
+                heap.probe.start()
+                self._heap = heap
+                heap.calibrate()
 
     def resume(self, held_bytes: int | None = None) -> None:
         """A step of the call begins.
 
         Args:
             held_bytes: What the heap account's `hold` returned, where it was called.
-
-        Raises:
-            ProbeError: A probe could not be read; the tabs that were not opened stay unmeasured.
         """
-        accounts = self._accounts
-        if self._rss is not None and accounts.rss is not None:
-            accounts.rss.charge(self._rss)
+        accounts, heap = self._accounts, self._heap
+        try:
+            accounts.rss.charge(self._rss_tab)
             if self._rss_before_bytes is None:
-                self._rss_before_bytes = self._rss.base_bytes
-        if accounts.collector is not None:
-            self._count_collections(accounts.collector, -1)
-        # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
-        if accounts.heap is not None and self._heap is not None:
-            self._shared = self._shared or not accounts.heap.alone
-            accounts.heap.charge(self._heap, held_bytes)
-        elif accounts.heap is not None and held_bytes is not None:
-            accounts.heap.unhold(held_bytes)
+                self._rss_before_bytes = self._rss_tab.base_bytes
+        finally:
+            self._count_collections(-1)
+            # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
+            if heap is not None:
+                self._shared = self._shared or not heap.alone
+                self._others_ns = _cpu_time_of_others_ns()
+                heap.charge(self._heap_tab, held_bytes)
+            elif accounts.heap is not None and held_bytes is not None:
+                accounts.heap.unhold(held_bytes)
 
     def pause(self) -> int | None:
         """The step has ended; return the heap account's level, for `unhold`."""
-        accounts = self._accounts
-        level_bytes = None
-        if self._heap is not None and self._heap.open and accounts.heap is not None:
-            level_bytes = accounts.heap.release(self._heap)
-            self._shared = self._shared or not accounts.heap.alone
-        if accounts.collector is not None:
-            self._count_collections(accounts.collector, 1)
-        if self._rss is not None and self._rss.open and accounts.rss is not None:
-            accounts.rss.release(self._rss)
-        return level_bytes
+        heap = self._heap
+        try:
+            if heap is None or not self._heap_tab.open:
+                return None
+            level_bytes = heap.release(self._heap_tab)
+            others_ns = _cpu_time_of_others_ns() - self._others_ns
+            self._shared = self._shared or others_ns > _READING_NS or not heap.alone
+            return level_bytes
+        finally:
+            self._count_collections(1)
+            if self._rss_tab.open:
+                self._accounts.rss.release(self._rss_tab)
 
-    def close(self) -> dict[str, Any]:
-        """Return the fields of the call's Measurement; the window must be paused."""
-        accounts = self._accounts
+    def close(self) -> None:
+        """Let the probes go; the window must be paused.
+
+        Raises:
+            Exception: One has lost what it had counted; those numbers are then left out.
+        """
+        try:
+            self._accounts.rss.probe.stop()
+        finally:
+            if self._heap is not None:
+                failed, self._heap_tab.failed = self._heap_tab.failed, True
+                self._heap.probe.stop()
+                self._heap_tab.failed = failed
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the fields of the call's Measurement, once the window is closed."""
         duration_ns = time.perf_counter_ns() - self._opened_ns
-        numbers: dict[str, Any] = {"duration_ns": duration_ns if duration_ns >= 0 else None}
-        if self._heap is not None and accounts.heap is not None:
-            accounts.heap.probe.stop()
-        if self._heap is not None and accounts.heap is not None and not self._heap.failed:
-            numbers["probe"] = accounts.heap.probe.name
+        numbers: dict[str, Any] = {
+            "duration_ns": duration_ns if duration_ns >= 0 else None,
+            "gc_time_ns": self._gc_time_ns,
+            "gc_collections": self._collections,
+        }
+        if self._heap is not None and not self._heap_tab.failed:
+            numbers["probe"] = self._heap.probe.name
             numbers["attribution"] = "process" if self._shared else "exact"
-            numbers["heap_net_bytes"] = self._heap.net_bytes
-            numbers["heap_peak_bytes"] = self._heap.peak_bytes
-        if self._rss is not None and self._rss_before_bytes is not None and not self._rss.failed:
+            numbers["heap_net_bytes"] = self._heap_tab.net_bytes
+            numbers["heap_peak_bytes"] = self._heap_tab.peak_bytes
+            numbers["gc_reclaimed_bytes"] = self._reclaimed_bytes
+        if self._rss_before_bytes is not None and not self._rss_tab.failed:
             numbers["rss_before_bytes"] = self._rss_before_bytes
-            numbers["rss_net_bytes"] = self._rss.net_bytes
-            numbers["rss_peak_bytes"] = self._rss_before_bytes + self._rss.peak_bytes
-            numbers["rss_peak_method"] = accounts.rss_peak_method
-        if accounts.collector is not None:
-            numbers["gc_time_ns"] = self._gc_time_ns
-            numbers["gc_collections"] = self._collections
-            if "heap_net_bytes" in numbers:
-                numbers["gc_reclaimed_bytes"] = self._reclaimed_bytes
+            numbers["rss_net_bytes"] = self._rss_tab.net_bytes
+            numbers["rss_peak_bytes"] = self._rss_before_bytes + self._rss_tab.peak_bytes
+            numbers["rss_peak_method"] = self._accounts.rss_peak_method
         return numbers
 
-    def _count_collections(self, collector: CollectorProbe, sign: int) -> None:
+    def _count_collections(self, sign: int) -> None:
+        collector = self._accounts.collector
         self._gc_time_ns += sign * collector.time_ns
         self._collections += sign * collector.collections
         self._reclaimed_bytes += sign * collector.reclaimed_bytes
+
+
+def _cpu_time_of_others_ns() -> int:
+    """Return the processor time that all other threads of this process have taken so far.
+
+    It grows also with a thread that came and went unseen, and with threads that C code has.
+    """
+    return time.process_time_ns() - time.thread_time_ns()

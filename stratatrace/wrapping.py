@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MeasuredFunction",
+    "is_measured",
     "kind_of",
     "measured",
     "measured_member",
@@ -43,8 +44,10 @@ class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Bind like a function does, into a real bound method."""
-        return self if instance is None else types.MethodType(self, instance)
+        """Bind as the wrapped callable does: functions do, into a real bound method."""
+        if instance is None or not hasattr(type(self.__wrapped__), "__get__"):
+            return self
+        return types.MethodType(self, instance)
 
     def __reduce_ex__(self, _protocol: Any) -> str:
         """Pickle by qualified name, as functions do."""
@@ -86,6 +89,11 @@ def measured_member(member: Any, describe: Callable[[Callable[..., Any]], Callsi
         )
         return type(member)(fget, fset, fdel, member.__doc__)
     return measured(member, describe(member))
+
+
+def is_measured(member: object) -> bool:
+    """Tell whether a member of a class or module is measured already."""
+    return isinstance(getattr(member, "__func__", member), MeasuredFunction)
 
 
 def when_imported(name: str, hook: Callable[[ModuleType], None]) -> None:

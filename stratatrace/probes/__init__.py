@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from stratatrace.errors import InvalidValueError
 from stratatrace.probes.collector import CollectorProbe
-from stratatrace.probes.resident import HighWaterProbe, LifetimeProbe, resident_probe
+from stratatrace.probes.resident import (
+    RSS_PEAKS,
+    HighWaterProbe,
+    LifetimeProbe,
+    SampledProbe,
+    resident_probe,
+)
 from stratatrace.probes.tracing import TracemallocProbe
 
 __all__ = [
     "HEAP_PROBES",
+    "RSS_PEAKS",
     "CollectorProbe",
     "HighWaterProbe",
     "LifetimeProbe",
+    "SampledProbe",
     "TracemallocProbe",
     "heap_probe",
     "resident_probe",

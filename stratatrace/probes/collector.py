@@ -7,8 +7,6 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stratatrace.errors import ProbeError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,7 +52,7 @@ class CollectorProbe:
 
     def _on_collection(self, phase: str, _info: Mapping[str, Any]) -> None:
         if phase == "start":
-            with contextlib.suppress(ProbeError):  # The window that reads the probe reports it.
+            with contextlib.suppress(Exception):  # The window that reads the probe reports it.
                 self._level_bytes = self._ledger.hold() if self._ledger is not None else None
             self._started_ns = time.perf_counter_ns()
         elif self._started_ns:  # Else listening began in the middle of this collection.
@@ -63,5 +61,5 @@ class CollectorProbe:
             self._started_ns = 0
             level_bytes, self._level_bytes = self._level_bytes, None
             if self._ledger is not None and level_bytes is not None:
-                with contextlib.suppress(ProbeError):
+                with contextlib.suppress(Exception):
                     self.reclaimed_bytes -= min(0, self._ledger.unhold(level_bytes))

@@ -21,6 +21,9 @@ class TracemallocProbe:
 
     A tracing that somebody else started is used and never stopped or cleared; only its peak, which
     tracemalloc keeps once for the process, is reset by every mark.
+
+    Args:
+        always: Whether tracing goes on between windows, from `open` to `close`.
     """
 
     name = "tracemalloc"
@@ -29,6 +32,8 @@ class TracemallocProbe:
         self._always = always
         self._users = 0
         self._started_here = False
+        # An object whose trace is lost when somebody else stops tracing, or starts it anew.
+        self._witness = bytearray()
         self._lock = threading.RLock()
 
     def open(self) -> None:
@@ -39,24 +44,28 @@ class TracemallocProbe:
     def close(self) -> None:
         """End what `open` began."""
         if self._always:
-            self.stop()
+            self._release()
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
         with self._lock:
-            if not self._users and not tracemalloc.is_tracing():
+            self._users += 1
+            if not tracemalloc.is_tracing():
                 # One frame a trace: more would cost more and no number here would show it.
                 tracemalloc.start(1)
                 self._started_here = True
-            self._users += 1
+            if not self._intact():
+                self._witness = bytearray()
 
     def stop(self) -> None:
-        """End tracing with its last user, if it was begun here."""
-        with self._lock:
-            self._users -= 1
-            if not self._users and self._started_here:
-                self._started_here = False
-                tracemalloc.stop()
+        """End tracing with its last user, if it was begun here.
+
+        Raises:
+            ProbeError: Since the matching start, somebody else has stopped or cleared the traces.
+        """
+        if not self._release():
+            msg = "somebody else stopped or cleared tracemalloc while a call was being measured"
+            raise ProbeError(msg)
 
     def mark(self) -> Reading:
         """Return the traced bytes now and their highest since the last mark.
@@ -66,7 +75,7 @@ class TracemallocProbe:
         """
         level_bytes, peak_bytes = tracemalloc.get_traced_memory()
         if not level_bytes and not tracemalloc.is_tracing():
-            msg = "tracemalloc was stopped while a call was being measured"
+            msg = "somebody else stopped tracemalloc while a call was being measured"
             raise ProbeError(msg)
         tracemalloc.reset_peak()
         return Reading(level_bytes, peak_bytes)
@@ -78,3 +87,17 @@ class TracemallocProbe:
         if self._started_here and not self._users:
             self._started_here = False
             tracemalloc.stop()
+
+    def _release(self) -> bool:
+        """Take one user off; return whether the traces are those that it began with."""
+        with self._lock:
+            self._users -= 1
+            intact = self._intact()
+            self._started_here = self._started_here and intact
+            if not self._users and self._started_here:
+                self._started_here = False
+                tracemalloc.stop()
+            return intact
+
+    def _intact(self) -> bool:
+        return tracemalloc.get_object_traceback(self._witness) is not None
