@@ -163,14 +163,35 @@ def _is_cancellation(error: BaseException) -> bool:
     )
 
 
+class _NoCall(Call):
+    """What is not measured."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.kept = None
+
+    def resume(self, held_bytes: int | None = None) -> None:
+        pass
+
+    def suspend(self) -> None:
+        pass
+
+    def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
+        pass
+
+
+_NO_CALL = _NoCall()
+
+
 def prepare(
     callsite: Callsite,
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
     trace_heap: bool = False,
     porous: bool = False,
-) -> Call | None:
-    """Return a call that is still suspended, or None where nothing is to be measured.
+) -> Call:
+    """Return a call that is still suspended; one that does nothing where measuring is off.
 
     Args:
         callsite: What is called.
@@ -178,12 +199,13 @@ def prepare(
         trace_heap: Measure the heap of this call whatever the sample ratio says.
         porous: Whether it can be suspended without a word to us: see `Window`.
     """
-    call = _new_call(callsite)
-    if call is not None:
-        recorder = active.recorder
-        held_bytes = recorder.hold()
-        call.open(attributes, trace_heap=trace_heap, porous=porous)
-        recorder.unhold(held_bytes)
+    recorder = _recorder()
+    if recorder is None:
+        return _NO_CALL
+    call = Call(recorder, callsite)
+    held_bytes = recorder.hold()
+    call.open(attributes, trace_heap=trace_heap, porous=porous)
+    recorder.unhold(held_bytes)
     return call
 
 
@@ -193,17 +215,19 @@ def begin(
     *,
     trace_heap: bool = False,
     porous: bool = False,
-) -> Call | None:
+) -> Call:
     """Return a call that is being charged from now on; for the arguments see `prepare`."""
-    call = _new_call(callsite)
-    if call is not None:
-        held_bytes = active.recorder.hold()
-        call.open(attributes, trace_heap=trace_heap, porous=porous)
-        call.resume(held_bytes)
+    recorder = _recorder()
+    if recorder is None:
+        return _NO_CALL
+    call = Call(recorder, callsite)
+    held_bytes = recorder.hold()
+    call.open(attributes, trace_heap=trace_heap, porous=porous)
+    call.resume(held_bytes)
     return call
 
 
-def _new_call(callsite: Callsite) -> Call | None:
+def _recorder() -> Recorder | None:
     if not active.enabled:
         return None
     try:
@@ -212,4 +236,4 @@ def _new_call(callsite: Callsite) -> Call | None:
         active.enabled = False
         _logger.warning("stratatrace could not start and is off", exc_info=True)
         return None
-    return None if recorder.config.disabled else Call(recorder, callsite)
+    return None if recorder.config.disabled else recorder

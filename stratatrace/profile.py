@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast, overload
 
-from stratatrace.calls import begin, prepare
+from stratatrace.calls import begin
 from stratatrace.callsites import Options, describe_block, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from stratatrace.measurement import Measurement
-from stratatrace.wrapping import is_measured, kind_of, measured_member, step
+from stratatrace.wrapping import awaited, is_measured, kind_of, measured_member
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -215,7 +215,7 @@ class Block:
         call, self._call = self._call, None
         if call is not None:
             call.finish(error, keep=True)
-        self._measurement = (call and call.kept) or Measurement(callsite=self._callsite)
+            self._measurement = _kept(self._callsite, call)
 
 
 @overload
@@ -254,30 +254,20 @@ def measure(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         raise InvalidTypeError(msg)
     callsite = describe_function(func, Options())
     if kind == "coroutine":
-        return _measure_coroutine(func(*args, **kwargs), callsite)
+        return awaited(func(*args, **kwargs), callsite, then=partial(_kept, callsite))
     call = begin(callsite, trace_heap=True)
     try:
         result = func(*args, **kwargs)
     except BaseException as error:
-        if call is not None:
-            call.finish(error)
-        raise
-    if call is not None:
-        call.finish(keep=True)
-    return result, (call and call.kept) or Measurement(callsite=callsite)
-
-
-async def _measure_coroutine(inner: Coroutine[Any, Any, R], callsite: Callsite) -> Any:
-    call = prepare(callsite, trace_heap=True)
-    if call is None:
-        return await inner, Measurement(callsite=callsite)
-    try:
-        result = await step(inner, call)
-    except BaseException as error:
         call.finish(error)
         raise
     call.finish(keep=True)
-    return result, call.kept or Measurement(callsite=callsite)
+    return result, _kept(callsite, call)
+
+
+def _kept(callsite: Callsite, call: Call) -> Measurement:
+    """Return what was measured; an empty Measurement where measuring is off."""
+    return call.kept or Measurement(callsite=callsite)
 
 
 def unknown_option(

@@ -36,9 +36,9 @@ _CALIBRATIONS = 5
 # near zero would take no memory where all others do.
 _NO_SMALL_INT = 1 << 20
 
-# The two clocks of `_cpu_time_of_others_ns` are read one after the other: their difference may be
-# off by the time between. A thread takes longer than this only to start.
-_READING_NS = 10_000
+# By how much two processor clocks of one process may disagree. A thread takes longer than this only
+# to start.
+_CLOCKS_NS = 2_000
 
 
 class Tab:
@@ -275,7 +275,7 @@ class Window:
             # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
             if heap is not None:
                 self._shared = self._shared or not heap.alone
-                self._others_ns = _cpu_time_of_others_ns()
+                self._others_ns = _others_at_most_ns()
                 heap.charge(self._heap_tab, held_bytes)
             elif accounts.heap is not None and held_bytes is not None:
                 accounts.heap.unhold(held_bytes)
@@ -287,8 +287,9 @@ class Window:
             if heap is None or not self._heap_tab.open:
                 return None
             level_bytes = heap.release(self._heap_tab)
-            others_ns = _cpu_time_of_others_ns() - self._others_ns
-            self._shared = self._shared or others_ns > _READING_NS or not heap.alone
+            # Processor time of others tells also of threads that came and went unseen.
+            others_ns = _others_at_least_ns() - self._others_ns
+            self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
             return level_bytes
         finally:
             self._count_collections(1)
@@ -337,9 +338,11 @@ class Window:
         self._reclaimed_bytes += sign * collector.reclaimed_bytes
 
 
-def _cpu_time_of_others_ns() -> int:
-    """Return the processor time that all other threads of this process have taken so far.
-
-    It grows also with a thread that came and went unseen, and with threads that C code has.
-    """
+def _others_at_least_ns() -> int:
+    """Return the processor time that the other threads have taken so far, or a little less."""
     return time.process_time_ns() - time.thread_time_ns()
+
+
+def _others_at_most_ns() -> int:
+    """Return the processor time that the other threads have taken so far, or a little more."""
+    return -time.thread_time_ns() + time.process_time_ns()

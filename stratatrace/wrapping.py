@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import wrapt
 
@@ -19,7 +19,7 @@ from stratatrace.calls import begin, prepare
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
     from types import ModuleType
 
     from stratatrace.calls import Call
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MeasuredFunction",
+    "awaited",
     "is_measured",
     "kind_of",
     "measured",
     "measured_member",
-    "step",
     "when_imported",
 ]
+
+
+R = TypeVar("R")
 
 
 class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
@@ -49,9 +52,11 @@ class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
             return self
         return types.MethodType(self, instance)
 
-    def __reduce_ex__(self, _protocol: Any) -> str:
-        """Pickle by qualified name, as functions do."""
-        return str(self.__qualname__)
+    def __reduce_ex__(self, _protocol: Any) -> str | tuple[Any, ...]:
+        """Pickle by qualified name, as functions do; what has none, like a partial, by value."""
+        name: str | None = getattr(self, "__qualname__", None)
+        callsite = getattr(self, "_self_callsite")  # noqa: B009 -- see `measured`
+        return name or (measured, (self.__wrapped__, callsite))
 
     def __copy__(self) -> MeasuredFunction:
         """Return itself, as copying a function does."""
@@ -71,7 +76,10 @@ def measured(target: Callable[..., Any], callsite: Callsite) -> MeasuredFunction
     """
     call = _CALLS[kind_of(target)](target, callsite)
     kind = type(MeasuredFunction.__name__, (MeasuredFunction,), {"__call__": call})
-    return cast("MeasuredFunction", kind(target, _never_called))
+    wrapper = cast("MeasuredFunction", kind(target, _never_called))
+    # The prefix is how wrapt keeps an attribute off the wrapped callable.
+    setattr(wrapper, "_self_callsite", callsite)  # noqa: B010 -- no declaration, it would show
+    return wrapper
 
 
 def measured_member(member: Any, describe: Callable[[Callable[..., Any]], Callsite]) -> Any:
@@ -123,8 +131,9 @@ def _never_called(*_args: Any) -> None:
 
 def _function(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if not active.enabled or (call := begin(callsite)) is None:
+        if not active.enabled:
             return target(*args, **kwargs)
+        call = begin(callsite)
         try:
             result = target(*args, **kwargs)
         except BaseException as error:
@@ -137,41 +146,17 @@ def _function(target: Callable[..., Any], callsite: Callsite) -> Callable[..., A
 
 
 def _coroutine(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
-    async def run(owned: _Owned) -> Any:
-        call = prepare(callsite)
-        if call is None:
-            return await owned.coroutine
-        try:
-            result = await step(owned.coroutine, call)
-        except BaseException as error:
-            call.finish(error)
-            raise
-        call.finish()
-        return result
-
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return _named(run(_Owned(inner)), inner) if active.enabled else inner
+        return awaited(inner, callsite) if active.enabled else inner
 
     return __call__
 
 
 def _generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
-    def run(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        call = prepare(callsite)
-        if call is None:
-            return (yield from inner)
-        try:
-            result = yield from step(inner, call)
-        except BaseException as error:
-            call.finish(error)
-            raise
-        call.finish()
-        return result
-
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return _named(run(inner), inner) if active.enabled else inner
+        return _named(_steps(inner, None, callsite), inner) if active.enabled else inner
 
     return __call__
 
@@ -179,24 +164,25 @@ def _generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., 
 def _async_generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
     async def run(inner: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
         call = prepare(callsite)
-        ask = partial(inner.asend, None)
+        box: list[Any] = []  # As in `_steps`.
         try:
+            asked = _first_asked(inner)
             while True:
-                asked = ask()
                 try:
-                    item = await (asked if call is None else step(asked, call))
+                    box.append(await _Stepwise(asked, call))
                 except StopAsyncIteration:
                     break
                 try:
-                    ask = partial(inner.asend, (yield item))
+                    box.append((yield box.pop()))
+                    ask: Callable[..., Any] = inner.asend
                 except BaseException as error:
-                    ask = partial(inner.athrow, error)
+                    box.append(_as_thrown(error))
+                    ask = inner.athrow
+                asked = ask(box.pop())
         except BaseException as error:
-            if call is not None:
-                call.finish(error)
+            call.finish(error)
             raise
-        if call is not None:
-            call.finish()
+        call.finish()
 
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
@@ -213,53 +199,128 @@ _CALLS = {
 }
 
 
-@types.coroutine
-def step(inner: Any, call: Call) -> Generator[Any, Any, Any]:
-    """Drive *inner*, a generator or an awaitable, to its end; charge *call* while it runs.
+def awaited(
+    inner: Awaitable[R], callsite: Callsite, then: Callable[[Call], object] | None = None
+) -> Coroutine[Any, Any, Any]:
+    """Return a coroutine that awaits *inner* as a measured call.
+
+    Args:
+        inner: A coroutine, or another awaitable.
+        callsite: What is called.
+        then: Makes the coroutine return a pair, the result and what this makes of the call; the
+            call's heap is then measured whatever the sample ratio says.
+    """
+
+    async def run(owned: _Owned) -> Any:
+        call = prepare(callsite, trace_heap=then is not None)
+        try:
+            result = await _Stepwise(owned.awaitable, call)
+        except BaseException as error:
+            call.finish(error)
+            raise
+        call.finish(keep=then is not None)
+        return result if then is None else (result, then(call))
+
+    return cast("Coroutine[Any, Any, Any]", _named(run(_Owned(inner)), inner))
+
+
+class _Stepwise:
+    """An awaitable, driven step by step."""
+
+    __slots__ = ("_awaitable", "_call")
+
+    def __init__(self, awaitable: Any, call: Call) -> None:
+        self._awaitable = awaitable
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _steps(self._awaitable, self._call, None)
+
+
+def _steps(inner: Any, call: Call | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
+    """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
     What is sent or thrown in is passed on as it is, `GeneratorExit` included, so that *inner* sees
     just what it would see without us.
+
+    Args:
+        inner: What to drive.
+        call: What to charge, or None with *whole*.
+        whole: Begin a call of this callsite with the first step, and finish it with the last.
     """
+    if call is None:
+        call = prepare(cast("Callsite", whole))
     steps = inner if hasattr(inner, "send") else inner.__await__()
-    advance = partial(steps.send, None)
+    advance = steps.send
+    # What is passed on must not live longer for it: it is taken out of the box as it goes.
+    box: list[Any] = [None]
     ended = False
     sys._getframe()  # noqa: SLF001 -- the frame object that StopIteration would make when measured
     while True:
         call.resume()
         try:
-            item = advance()
+            box.append(advance(box.pop()))
         except StopIteration as stop:
             # Not returned from here: the exception, an object of ours, would still be there when
             # the step is measured.
-            item, ended = stop.value, True
-        except BaseException:
+            box.append(stop.value)
+            ended = True
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                error.__traceback__ = None  # It would keep what the closed generator lets go.
             call.suspend()
+            if whole is not None:
+                call.finish(error)
             raise
         call.suspend()
         if ended:
-            return item
+            if whole is not None:
+                call.finish()
+            return box.pop()
         try:
-            advance = partial(steps.send, (yield item))
+            box.append((yield box.pop()))
+            advance = steps.send
         except BaseException as error:
-            advance = partial(steps.throw, error)
+            box.append(_as_thrown(error))
+            advance = steps.throw
+
+
+def _as_thrown(error: BaseException) -> BaseException:
+    """Return *error*, just caught, with the traceback that it had when it was thrown in."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+def _first_asked(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Return the first step of an async generator, unseen by the event loop.
+
+    The loop closes those that it has seen and that are left unfinished. It sees the one around
+    *inner*, which passes that on; to close both at once would fail.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 class _Owned:
-    """A coroutine that goes when its owner goes.
+    """An awaitable; a coroutine goes when its owner goes.
 
     A coroutine that nobody awaits is warned of once, by the name of the user's function: without
     this, the one inside it would be warned of too.
     """
 
-    __slots__ = ("coroutine",)
+    __slots__ = ("awaitable",)
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self.coroutine = coroutine
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.awaitable = awaitable
 
     def __del__(self) -> None:
-        close = getattr(self.coroutine, "close", None)
-        if close is not None:
-            close()
+        if inspect.iscoroutine(self.awaitable):
+            self.awaitable.close()
 
 
 def _named(outer: Any, inner: Any) -> Any:
