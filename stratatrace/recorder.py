@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
@@ -75,7 +76,8 @@ class Recorder:
         self.telemetry = telemetry
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
-        self.metrics = MetricSink(meter_provider, count_failures=lambda: self.guard.failures)
+        self.metrics = active.metrics_of(meter_provider)
+        self.metrics.count_failures = lambda: self.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
         self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
@@ -194,13 +196,25 @@ class Recorder:
 class _Active:
     """The recorder in force, and the one global that a program changes."""
 
-    __slots__ = ("_lock", "_recorder", "enabled")
+    __slots__ = ("_lock", "_metrics", "_recorder", "enabled")
 
     def __init__(self) -> None:
         #: Whether decorated functions measure at all; all that the disabled path looks at.
         self.enabled = True
         self._recorder: Recorder | None = None
+        self._metrics: WeakKeyDictionary[object, MetricSink] = WeakKeyDictionary()
         self._lock = threading.RLock()
+
+    def metrics_of(self, meter_provider: MeterProvider | None) -> MetricSink:
+        """Return the metrics that are told to a provider, None being the application's.
+
+        They outlive the recorder: instruments are made once, and their sums go on growing.
+        """
+        key = type(self) if meter_provider is None else meter_provider
+        with self._lock:
+            if key not in self._metrics:
+                self._metrics[key] = MetricSink(meter_provider)
+            return self._metrics[key]
 
     @property
     def started(self) -> bool:

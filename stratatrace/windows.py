@@ -32,8 +32,8 @@ _LEVEL_OBJECT_BYTES = 32
 
 _CALIBRATIONS = 5
 
-# Where an account's own bytes begin. Python keeps one object of each small int, so that a level
-# near zero would take no memory where all others do.
+# Where the own bytes of a calibrated account begin. Python keeps one object of each small int, so
+# that own bytes near zero would take no memory where all others do.
 _NO_SMALL_INT = 1 << 20
 
 # By how much two processor clocks of one process may disagree. A thread takes longer than this only
@@ -44,7 +44,7 @@ _CLOCKS_NS = 2_000
 class Tab:
     """What one window has run up on one account."""
 
-    __slots__ = ("base_bytes", "failed", "net_bytes", "open", "peak_bytes", "top_bytes")
+    __slots__ = ("base_bytes", "charged", "failed", "net_bytes", "open", "peak_bytes", "top_bytes")
 
     def __init__(self) -> None:
         #: The account's level at which this tab stands at zero.
@@ -55,6 +55,8 @@ class Tab:
         self.net_bytes = 0
         self.peak_bytes = 0
         self.open = False
+        #: Whether it was ever open.
+        self.charged = False
         #: Whether the probe could not be read at one of its ends: then the rest means nothing.
         self.failed = False
 
@@ -71,7 +73,7 @@ class Account:
         # The first is never closed: a list that is emptied would give its storage back, and take
         # it again while somebody is charged.
         self._tabs = [Tab()]
-        self._own_bytes = _NO_SMALL_INT
+        self._own_bytes = 0
         self._lock = threading.RLock()
         self._calibrated = False
         self._empty_net_bytes = self._empty_peak_bytes = 0
@@ -92,7 +94,7 @@ class Account:
             tab.base_bytes = held_bytes - tab.net_bytes
             self._resume(held_bytes)
             tab.failed = failed
-            tab.open = True
+            tab.open = tab.charged = True
             self._tabs.append(tab)
 
     def release(self, tab: Tab) -> int:
@@ -116,6 +118,7 @@ class Account:
         if self._calibrated:
             return
         self._calibrated = True
+        self._own_bytes += _NO_SMALL_INT
         readings = []
         for _ in range(_CALIBRATIONS):
             tab = Tab()
@@ -148,7 +151,7 @@ class Account:
         """Forget the parent's tabs, and a lock that another of its threads may have held."""
         self._lock = threading.RLock()
         self._tabs = [Tab()]
-        self._own_bytes = _NO_SMALL_INT
+        self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
         self.probe.after_fork_in_child()
 
     def _remove(self, tab: Tab) -> None:
@@ -207,8 +210,8 @@ class Accounts:
 class Window:
     """One call's stay on the accounts: opened, resumed and paused any number of times, closed.
 
-    Only what happens between `resume` and `pause` is charged to it. What a probe fails at costs the
-    fields of that probe; the error is raised when everything else was done.
+    Only what happens between `resume` and `pause` is charged to it. A probe that fails costs the
+    fields that it feeds; its error is raised by `close`, when the call has ended.
 
     Args:
         accounts: Where to open tabs.
@@ -220,6 +223,7 @@ class Window:
     __slots__ = (
         "_accounts",
         "_collections",
+        "_error",
         "_gc_time_ns",
         "_heap",
         "_heap_tab",
@@ -240,24 +244,21 @@ class Window:
         self._shared = porous
         self._others_ns = 0
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
+        self._error: Exception | None = None
         self._opened_ns = time.perf_counter_ns()
 
     def open(self) -> None:
-        """Make the probes ready.
-
-        Raises:
-            Exception: One could not be started; what it would have measured stays None.
-        """
-        heap, self._heap = self._heap, None
+        """Make the probes ready."""
         try:
-            self._rss_tab.failed = True
             self._accounts.rss.probe.start()
-            self._rss_tab.failed = False
-        finally:
-            if heap is not None:
-                heap.probe.start()
-                self._heap = heap
-                heap.calibrate()
+        except Exception as error:
+            self._fail(self._rss_tab, error)
+        if self._heap is not None:
+            try:
+                self._heap.probe.start()
+                self._heap.calibrate()
+            except Exception as error:
+                self._fail(self._heap_tab, error)
 
     def resume(self, held_bytes: int | None = None) -> None:
         """A step of the call begins.
@@ -270,66 +271,84 @@ class Window:
             accounts.rss.charge(self._rss_tab)
             if self._rss_before_bytes is None:
                 self._rss_before_bytes = self._rss_tab.base_bytes
-        finally:
-            self._count_collections(-1)
-            # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
+        except Exception as error:
+            self._fail(self._rss_tab, error)
+        self._count_collections(-1)
+        # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
+        try:
             if heap is not None:
                 self._shared = self._shared or not heap.alone
                 self._others_ns = _others_at_most_ns()
                 heap.charge(self._heap_tab, held_bytes)
             elif accounts.heap is not None and held_bytes is not None:
                 accounts.heap.unhold(held_bytes)
+        except Exception as error:
+            self._fail(self._heap_tab, error)
 
     def pause(self) -> int | None:
         """The step has ended; return the heap account's level, for `unhold`."""
         heap = self._heap
+        level_bytes = None
         try:
-            if heap is None or not self._heap_tab.open:
-                return None
-            level_bytes = heap.release(self._heap_tab)
-            # Processor time of others tells also of threads that came and went unseen.
-            others_ns = _others_at_least_ns() - self._others_ns
-            self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
-            return level_bytes
-        finally:
-            self._count_collections(1)
+            if heap is not None and self._heap_tab.open:
+                level_bytes = heap.release(self._heap_tab)
+                # Processor time of others tells also of threads that came and went unseen.
+                others_ns = _others_at_least_ns() - self._others_ns
+                self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
+        except Exception as error:
+            self._fail(self._heap_tab, error)
+        self._count_collections(1)
+        try:
             if self._rss_tab.open:
                 self._accounts.rss.release(self._rss_tab)
+        except Exception as error:
+            self._fail(self._rss_tab, error)
+        return level_bytes
 
     def close(self) -> None:
         """Let the probes go; the window must be paused.
 
         Raises:
-            Exception: One has lost what it had counted; those numbers are then left out.
+            Exception: The first failure of a probe since the window was opened.
         """
         try:
             self._accounts.rss.probe.stop()
-        finally:
-            if self._heap is not None:
-                failed, self._heap_tab.failed = self._heap_tab.failed, True
+        except Exception as error:
+            self._fail(self._rss_tab, error)
+        if self._heap is not None:
+            try:
                 self._heap.probe.stop()
-                self._heap_tab.failed = failed
+            except Exception as error:
+                self._fail(self._heap_tab, error)
+        if self._error is not None:
+            raise self._error
 
     def numbers(self) -> dict[str, Any]:
         """Return the fields of the call's Measurement, once the window is closed."""
+        heap_tab, rss_tab = self._heap_tab, self._rss_tab
         duration_ns = time.perf_counter_ns() - self._opened_ns
         numbers: dict[str, Any] = {
             "duration_ns": duration_ns if duration_ns >= 0 else None,
             "gc_time_ns": self._gc_time_ns,
             "gc_collections": self._collections,
         }
-        if self._heap is not None and not self._heap_tab.failed:
+        if self._heap is not None and heap_tab.charged and not heap_tab.failed:
             numbers["probe"] = self._heap.probe.name
             numbers["attribution"] = "process" if self._shared else "exact"
-            numbers["heap_net_bytes"] = self._heap_tab.net_bytes
-            numbers["heap_peak_bytes"] = self._heap_tab.peak_bytes
+            numbers["heap_net_bytes"] = heap_tab.net_bytes
+            numbers["heap_peak_bytes"] = heap_tab.peak_bytes
             numbers["gc_reclaimed_bytes"] = self._reclaimed_bytes
-        if self._rss_before_bytes is not None and not self._rss_tab.failed:
+        if self._rss_before_bytes is not None and not rss_tab.failed:
             numbers["rss_before_bytes"] = self._rss_before_bytes
-            numbers["rss_net_bytes"] = self._rss_tab.net_bytes
-            numbers["rss_peak_bytes"] = self._rss_before_bytes + self._rss_tab.peak_bytes
+            numbers["rss_net_bytes"] = rss_tab.net_bytes
+            numbers["rss_peak_bytes"] = self._rss_before_bytes + rss_tab.peak_bytes
             numbers["rss_peak_method"] = self._accounts.rss_peak_method
         return numbers
+
+    def _fail(self, tab: Tab, error: Exception) -> None:
+        tab.failed = True
+        if self._error is None:
+            self._error = error
 
     def _count_collections(self, sign: int) -> None:
         collector = self._accounts.collector

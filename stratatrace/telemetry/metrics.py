@@ -97,19 +97,17 @@ class MetricSink:
 
     Args:
         meter_provider: Whose instruments; None takes the application's, set before or later.
-        count_failures: Returns how many failures stratatrace itself has had.
     """
 
     def __init__(
         self,
         meter_provider: MeterProvider | None = None,
-        *,
-        count_failures: Callable[[], int] = lambda: 0,
     ) -> None:
         self._totals: dict[tuple[str, str | None, str | None], _Totals] = {}
         # Reentrant: a collection inside `emit` may run a finalizer that is measured itself.
         self._lock = threading.RLock()
-        self._count_failures = count_failures
+        #: Returns how many failures stratatrace itself has had.
+        self.count_failures: Callable[[], int] = lambda: 0
         meter = metrics.get_meter(semconv.SCOPE, __version__, meter_provider=meter_provider)
         self._heap_peaks, self._rss_peaks = (
             meter.create_histogram(
@@ -188,7 +186,7 @@ class MetricSink:
         return observe
 
     def _observe_failures(self, _options: CallbackOptions) -> list[Observation]:
-        return [Observation(self._count_failures())]
+        return [Observation(self.count_failures())]
 
 
 def _attributes(callsite: Callsite, error_type: str | None) -> dict[str, str | bool]:
