@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from stratatrace.measurement import Callsite, Measurement
@@ -236,4 +237,6 @@ def _recorder() -> Recorder | None:
         active.enabled = False
         _logger.warning("stratatrace could not start and is off", exc_info=True)
         return None
-    return None if recorder.config.disabled else recorder
+    if recorder.config.disabled or (recorder.at_work and get_ident() in recorder.at_work):
+        return None
+    return recorder

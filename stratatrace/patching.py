@@ -194,6 +194,7 @@ class _DefinitionWatch:
         self._patterns = patterns
         self._table = table
         self._awaited: set[str] = set()
+        self._seen = False
 
     def start(self) -> None:
         """Wait for the script to begin."""
@@ -205,6 +206,9 @@ class _DefinitionWatch:
             return None
         if frame.f_code.co_name != "<module>":
             return None
+        if self._seen:
+            return None  # Code run by exec() in the script's namespace, as dataclasses do.
+        self._seen = True
         for pattern in self._patterns:
             pattern.modules_seen += 1
         self._awaited = set(_defined_names(frame.f_code))

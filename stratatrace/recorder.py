@@ -94,6 +94,8 @@ class Recorder:
             collector=CollectorProbe(heap_account),
         )
         self.generation = 0
+        #: Threads that are inside `own_work`.
+        self.at_work: set[int] = set()
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
@@ -178,11 +180,14 @@ class Recorder:
 
     @contextmanager
     def own_work(self) -> Iterator[None]:
-        """Charge no call for what this block takes and frees."""
+        """Charge no call for what this block takes and frees, and measure no call in it."""
+        thread = threading.get_ident()
         held_bytes = self.hold()
+        self.at_work.add(thread)
         try:
             yield
         finally:
+            self.at_work.discard(thread)
             self.unhold(held_bytes)
 
     def after_fork_in_child(self) -> None:

@@ -115,17 +115,18 @@ class Account:
 
     def calibrate(self) -> None:
         """Measure what an empty stretch reads, which is taken off every stretch from then on."""
-        if self._calibrated:
-            return
-        self._calibrated = True
-        self._own_bytes += _NO_SMALL_INT
-        readings = []
-        for _ in range(_CALIBRATIONS):
-            tab = Tab()
-            self.charge(tab)
-            self.release(tab)
-            readings.append((tab.net_bytes, tab.peak_bytes))
-        self._empty_net_bytes, self._empty_peak_bytes = map(min, zip(*readings, strict=True))
+        with self._lock:
+            if self._calibrated:
+                return
+            self._own_bytes += _NO_SMALL_INT
+            readings = []
+            for _ in range(_CALIBRATIONS):
+                tab = Tab()
+                self.charge(tab)
+                self.release(tab)
+                readings.append((tab.net_bytes, tab.peak_bytes))
+            self._empty_net_bytes, self._empty_peak_bytes = map(min, zip(*readings, strict=True))
+            self._calibrated = True
 
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
@@ -230,14 +231,19 @@ class Window:
         "_opened_ns",
         "_others_ns",
         "_reclaimed_bytes",
+        "_rss",
         "_rss_before_bytes",
         "_rss_tab",
         "_shared",
+        "_trace_heap",
     )
 
     def __init__(self, accounts: Accounts, *, trace_heap: bool, porous: bool = False) -> None:
         self._accounts = accounts
-        self._heap = accounts.heap if trace_heap else None
+        self._trace_heap = trace_heap
+        # None until their probes were started.
+        self._heap: Account | None = None
+        self._rss: Account | None = None
         self._heap_tab = Tab()
         self._rss_tab = Tab()
         self._rss_before_bytes: int | None = None
@@ -249,14 +255,17 @@ class Window:
 
     def open(self) -> None:
         """Make the probes ready."""
+        rss, heap = self._accounts.rss, self._accounts.heap
         try:
-            self._accounts.rss.probe.start()
+            rss.probe.start()
+            self._rss = rss
         except Exception as error:
             self._fail(self._rss_tab, error)
-        if self._heap is not None:
+        if self._trace_heap and heap is not None:
             try:
-                self._heap.probe.start()
-                self._heap.calibrate()
+                heap.probe.start()
+                self._heap = heap
+                heap.calibrate()
             except Exception as error:
                 self._fail(self._heap_tab, error)
 
@@ -268,9 +277,10 @@ class Window:
         """
         accounts, heap = self._accounts, self._heap
         try:
-            accounts.rss.charge(self._rss_tab)
-            if self._rss_before_bytes is None:
-                self._rss_before_bytes = self._rss_tab.base_bytes
+            if self._rss is not None:
+                self._rss.charge(self._rss_tab)
+                if self._rss_before_bytes is None:
+                    self._rss_before_bytes = self._rss_tab.base_bytes
         except Exception as error:
             self._fail(self._rss_tab, error)
         self._count_collections(-1)
@@ -299,8 +309,8 @@ class Window:
             self._fail(self._heap_tab, error)
         self._count_collections(1)
         try:
-            if self._rss_tab.open:
-                self._accounts.rss.release(self._rss_tab)
+            if self._rss is not None and self._rss_tab.open:
+                self._rss.release(self._rss_tab)
         except Exception as error:
             self._fail(self._rss_tab, error)
         return level_bytes
@@ -311,15 +321,12 @@ class Window:
         Raises:
             Exception: The first failure of a probe since the window was opened.
         """
-        try:
-            self._accounts.rss.probe.stop()
-        except Exception as error:
-            self._fail(self._rss_tab, error)
-        if self._heap is not None:
-            try:
-                self._heap.probe.stop()
-            except Exception as error:
-                self._fail(self._heap_tab, error)
+        for account, tab in ((self._rss, self._rss_tab), (self._heap, self._heap_tab)):
+            if account is not None:
+                try:
+                    account.probe.stop()
+                except Exception as error:
+                    self._fail(tab, error)
         if self._error is not None:
             raise self._error
 

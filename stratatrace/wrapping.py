@@ -48,9 +48,8 @@ class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind as the wrapped callable does: functions do, into a real bound method."""
-        if instance is None or not hasattr(type(self.__wrapped__), "__get__"):
-            return self
-        return types.MethodType(self, instance)
+        bare = instance is None or not _binds(self.__wrapped__)
+        return self if bare else types.MethodType(self, instance)
 
     def __reduce_ex__(self, _protocol: Any) -> str | tuple[Any, ...]:
         """Pickle by qualified name, as functions do; what has none, like a partial, by value."""
@@ -123,6 +122,13 @@ def kind_of(target: Callable[..., Any]) -> str:
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
     return "function"
+
+
+def _binds(target: object) -> bool:
+    """Tell whether *target*, as a member of a class, is called with the instance."""
+    if isinstance(target, partial) and sys.version_info < (3, 14):
+        return False  # From 3.13 it has a __get__ already, which only warns.
+    return hasattr(type(target), "__get__")
 
 
 def _never_called(*_args: Any) -> None:

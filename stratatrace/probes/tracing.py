@@ -14,6 +14,49 @@ from stratatrace.measurement import Reading
 __all__ = ["TracemallocProbe"]
 
 
+class _Tracing:
+    """The one tracing of the process, shared by all probes: counted, and ended by the last user."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._started_here = False
+        # An object whose trace is lost when somebody else stops tracing, or starts it anew.
+        self._witness = bytearray()
+        self.lock = threading.RLock()
+
+    def acquire(self) -> None:
+        """Begin tracing, unless it is on already."""
+        with self.lock:
+            self.users += 1
+            if not tracemalloc.is_tracing():
+                # One frame a trace: more would cost more and no number here would show it.
+                tracemalloc.start(1)
+                self._started_here = True
+            if not self._intact():
+                self._witness = bytearray()
+
+    def release(self) -> bool:
+        """Take one user off; return whether the traces are those that it began with."""
+        with self.lock:
+            self.users -= 1
+            intact = self._intact()
+            self._started_here = self._started_here and intact
+            self.end_if_unused()
+            return intact
+
+    def end_if_unused(self) -> None:
+        """Stop tracing where nobody needs it and nobody else began it."""
+        if not self.users and self._started_here:
+            self._started_here = False
+            tracemalloc.stop()
+
+    def _intact(self) -> bool:
+        return tracemalloc.get_object_traceback(self._witness) is not None
+
+
+_tracing = _Tracing()
+
+
 class TracemallocProbe:
     """Traces while at least one window needs it, or always.
 
@@ -30,32 +73,20 @@ class TracemallocProbe:
 
     def __init__(self, *, always: bool = False) -> None:
         self._always = always
-        self._users = 0
-        self._started_here = False
-        # An object whose trace is lost when somebody else stops tracing, or starts it anew.
-        self._witness = bytearray()
-        self._lock = threading.RLock()
 
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            self.start()
+            _tracing.acquire()
 
     def close(self) -> None:
         """End what `open` began."""
         if self._always:
-            self._release()
+            _tracing.release()
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
-        with self._lock:
-            self._users += 1
-            if not tracemalloc.is_tracing():
-                # One frame a trace: more would cost more and no number here would show it.
-                tracemalloc.start(1)
-                self._started_here = True
-            if not self._intact():
-                self._witness = bytearray()
+        _tracing.acquire()
 
     def stop(self) -> None:
         """End tracing with its last user, if it was begun here.
@@ -63,7 +94,7 @@ class TracemallocProbe:
         Raises:
             ProbeError: Since the matching start, somebody else has stopped or cleared the traces.
         """
-        if not self._release():
+        if not _tracing.release():
             msg = "somebody else stopped or cleared tracemalloc while a call was being measured"
             raise ProbeError(msg)
 
@@ -82,22 +113,6 @@ class TracemallocProbe:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""
-        self._lock = threading.RLock()
-        self._users = min(self._users, 1) if self._always else 0
-        if self._started_here and not self._users:
-            self._started_here = False
-            tracemalloc.stop()
-
-    def _release(self) -> bool:
-        """Take one user off; return whether the traces are those that it began with."""
-        with self._lock:
-            self._users -= 1
-            intact = self._intact()
-            self._started_here = self._started_here and intact
-            if not self._users and self._started_here:
-                self._started_here = False
-                tracemalloc.stop()
-            return intact
-
-    def _intact(self) -> bool:
-        return tracemalloc.get_object_traceback(self._witness) is not None
+        _tracing.lock = threading.RLock()
+        _tracing.users = int(self._always)
+        _tracing.end_if_unused()

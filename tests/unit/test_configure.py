@@ -132,7 +132,7 @@ def test_the_applications_providers_are_used_and_never_replaced(when: str, tmp_p
     )
     names, counts = done.stdout.splitlines()
     assert names == "f"
-    assert counts == ("2" if when == "never" else "1")
+    assert counts == ("1" if when == "before" else "2")
     assert not list(tmp_path.iterdir()), "no file beside providers of the application's own"
 
 

@@ -16,8 +16,14 @@ def _start() -> None:
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != folder]  # noqa: PTH100
     text = os.environ.pop("STRATATRACE_RUN", None)
     if text is not None:
+        # Where stratatrace was run from a checkout, the program's path may not lead to it.
+        astray = importlib.util.find_spec("stratatrace") is None
+        if astray:
+            sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(folder))))  # noqa: PTH120
         from stratatrace.cli.program import start  # noqa: PLC0415 -- likewise
 
+        if astray:
+            sys.path.pop()
         start(text)
     # The program's environment may have a module of this name too: it is next in line.
     this = sys.modules.pop("sitecustomize")

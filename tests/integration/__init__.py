@@ -1,0 +1,1 @@
+"""Tests that send telemetry to real servers and read it back from them."""

@@ -1,0 +1,1 @@
+"""Programs that the tests run, each in a fresh interpreter; none is imported."""

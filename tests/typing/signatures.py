@@ -1,0 +1,200 @@
+"""What type checkers must see of decorated callables; checked by mypy and pyright, never run.
+
+An ignore that is not needed is an error for both: that is how a wrong call is proved to be seen.
+"""
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import assert_type
+
+from stratatrace import Measurement, measure, profile_memory
+
+
+@profile_memory
+def bare(path: str, *, limit: int = 5) -> list[str]:
+    """Be decorated bare."""
+    return [path] * limit
+
+
+@profile_memory(name="called", budget="200MB", attributes={"team": "search"}, sample_ratio=0.5)
+def called(path: str, *, limit: int = 5) -> list[str]:
+    """Be decorated by a call."""
+    return [path] * limit
+
+
+@profile_memory()
+def empty(path: str) -> bytes:
+    """Be decorated by a call without options."""
+    return path.encode()
+
+
+@profile_memory
+async def fetch(url: str) -> bytes:
+    """Be a coroutine function."""
+    return url.encode()
+
+
+@profile_memory(name="fetch")
+async def fetch_called(url: str) -> bytes:
+    """Be a coroutine function, decorated by a call."""
+    return url.encode()
+
+
+@profile_memory
+def talk(first: int) -> Generator[int, str, bool]:
+    """Be a generator function."""
+    heard = yield first
+    return bool(heard)
+
+
+@profile_memory(budget=1024)
+def rows(count: int) -> Iterator[int]:
+    """Be a generator function, decorated by a call."""
+    yield from range(count)
+
+
+@profile_memory
+async def stream(count: int) -> AsyncIterator[int]:
+    """Be an async generator function."""
+    for number in range(count):
+        yield number
+
+
+class Store:
+    """Has members of every kind."""
+
+    @profile_memory
+    def load(self, key: str) -> int:
+        """Be a method."""
+        return len(key)
+
+    @classmethod
+    @profile_memory
+    def make(cls, size: int) -> Store:
+        """Be a class method."""
+        return cls()
+
+    @staticmethod
+    @profile_memory(name="check")
+    def check(value: int) -> bool:
+        """Be a static method."""
+        return bool(value)
+
+    @property
+    @profile_memory
+    def size(self) -> int:
+        """Be a property."""
+        return 1
+
+
+@profile_memory
+class Whole:
+    """Is decorated as a class, bare."""
+
+    def load(self, key: str) -> int:
+        """Be a method."""
+        return len(key)
+
+
+@profile_memory(methods=["load"])
+class Some:
+    """Is decorated as a class, by a call."""
+
+    def load(self, key: str) -> int:
+        """Be a method."""
+        return len(key)
+
+
+def signatures() -> None:
+    """Decorated functions keep their own signatures."""
+    assert_type(bare("a", limit=3), list[str])
+    assert_type(called("a", limit=3), list[str])
+    assert_type(empty("a"), bytes)
+    bare(5)  # type: ignore[arg-type]
+    bare("a", 3)  # type: ignore[call-arg]
+    called(5)  # type: ignore[arg-type]
+    called("a", nonsense=3)  # type: ignore[call-arg]
+    accepts: Callable[[str], list[str]] = bare
+    accepts = called
+    refuses: Callable[[int], list[str]] = bare  # type: ignore[assignment]
+    assert_type((accepts, refuses)[0]("a"), list[str])
+
+
+def members() -> None:
+    """Members bind, and keep their own signatures."""
+    store = Store.make(3)
+    assert_type(store, Store)
+    assert_type(store.load("a"), int)
+    assert_type(Store.load(store, "a"), int)
+    assert_type(Store.check(5), bool)
+    assert_type(store.size, int)
+    store.load(5)  # type: ignore[arg-type]
+    Store.make("a")  # type: ignore[arg-type]
+
+
+def classes() -> None:
+    """A decorated class is the class."""
+    assert_type(Whole(), Whole)
+    assert_type(Some(), Some)
+    assert_type(Some().load("a"), int)
+    Whole().load(5)  # type: ignore[arg-type]
+
+
+def generators() -> None:
+    """What they yield, take and return is theirs."""
+    assert_type(talk(1), Generator[int, str, bool])
+    assert_type(rows(3), Iterator[int])
+    assert_type(stream(3), AsyncIterator[int])
+    assert_type(next(rows(3)), int)
+
+
+async def coroutines() -> None:
+    """What is awaited is what they return."""
+    assert_type(await fetch("a"), bytes)
+    assert_type(await fetch_called("a"), bytes)
+    coroutine: Coroutine[object, object, bytes] = fetch("a")
+    assert_type(await coroutine, bytes)
+    await fetch(5)  # type: ignore[arg-type]
+    assert_type([number async for number in stream(3)], list[int])
+
+
+def plain(size: int, *, factor: int = 1) -> str:
+    """Be measured once."""
+    return "x" * size * factor
+
+
+async def later(size: int) -> str:
+    """Be awaited and measured once."""
+    return "x" * size
+
+
+async def measured() -> None:
+    """`measure` gives the result of its function beside the numbers, and checks the arguments."""
+    assert_type(measure(plain, 3), tuple[str, Measurement])
+    assert_type(measure(plain, 3, factor=2), tuple[str, Measurement])
+    assert_type(await measure(later, 3), tuple[str, Measurement])
+    assert_type(measure(bare, "a"), tuple[list[str], Measurement])
+    result, measurement = measure(plain, 3)
+    assert_type(result, str)
+    assert_type(measurement.heap_net_bytes, int | None)
+
+
+async def blocks() -> None:
+    """A block's numbers are a Measurement, in both kinds of `with`."""
+    with profile_memory("merge") as block:
+        pass
+    assert_type(block.measurement, Measurement)
+    async with profile_memory(name="merge", budget="1MB") as awaited:
+        pass
+    assert_type(awaited.measurement, Measurement)
+    assert_type(awaited.measurement.budget_exceeded, bool | None)
+
+
+def misuse() -> None:
+    """What raises at run time is an error of types too, where types can tell."""
+    profile_memory(nme="x")  # type: ignore[call-overload]
+    profile_memory(budget=1.5)  # type: ignore[call-overload]
+    profile_memory(attributes={"a": None})  # type: ignore[dict-item]
+    profile_memory(5)  # type: ignore[call-overload]

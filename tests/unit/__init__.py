@@ -1,0 +1,1 @@
+"""One file for each module, by the name of the module."""
