@@ -106,13 +106,13 @@ class Plain:
 
 
 def _member(member: object, *, of_class: bool = False) -> Callable[[], Any]:
-    owner = type("Owner", (), {"work": member})
-    return (owner if of_class else owner()).work  # type: ignore[attr-defined,no-any-return]
+    owner: Any = type("Owner", (), {"work": member})
+    return (owner if of_class else owner()).work  # type: ignore[no-any-return]
 
 
 def _property(member: object) -> Callable[[], Any]:
     owner = type("Owner", (), {"work": member})()
-    return lambda: owner.work  # type: ignore[attr-defined]
+    return lambda: owner.work
 
 
 def _instance(decorate: Decorator, body: Body) -> Callable[[], Any]:
@@ -121,7 +121,7 @@ def _instance(decorate: Decorator, body: Body) -> Callable[[], Any]:
 
 def _whole_class(body: Body, **options: Any) -> Callable[[], Any]:
     owner = profile_memory(**options)(type("Owner", (), {"work": body, "_other": body}))
-    return owner().work  # type: ignore[attr-defined,no-any-return]
+    return owner().work  # type: ignore[no-any-return]
 
 
 def _wrapped(body: Body) -> Body:

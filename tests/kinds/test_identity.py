@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .conftest import Told
 
-PREDICATES = (
+PREDICATES: tuple[Callable[[object], bool], ...] = (
     inspect.iscoroutinefunction,
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
@@ -32,7 +32,7 @@ PREDICATES = (
     inspect.isclass,
     callable,
 )
-RESULT_PREDICATES = (
+RESULT_PREDICATES: tuple[Callable[[object], bool], ...] = (
     inspect.iscoroutine,
     inspect.isgenerator,
     inspect.isasyncgen,
@@ -287,7 +287,7 @@ def test_objects_with_measured_methods_can_be_copied(told: Told) -> None:
     """A copied bound method is bound to the copy, as it is without us."""
     instance = Described()
     assert copy.copy(instance.method) == instance.method
-    copied = copy.deepcopy(instance.method)
+    copied: Any = copy.deepcopy(instance.method)
     assert copied.__self__ is not instance
     assert copied(1) == (copied.__self__, 1)
 

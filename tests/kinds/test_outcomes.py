@@ -60,7 +60,11 @@ def _bare_and_measured(
 ) -> tuple[Outcome, Outcome, Work]:
     """Run the same body without us and with us."""
     outcomes = []
-    for maker in (lambda body: PLACES["function"](undecorated, body), make):
+    makers: list[Callable[[Any], Callable[[], Any]]] = [
+        lambda body: PLACES["function"](undecorated, body),
+        make,
+    ]
+    for maker in makers:
         work = Work(Trouble("raised") if ending.raises else None)
         outcomes.append(outcome_of(maker(WAYS[way](work)), ending.drive))
     return outcomes[0], outcomes[1], work
@@ -185,4 +189,6 @@ def test_nested_calls_of_every_kind_are_parent_and_child(told: Told) -> None:
     assert chain[0].parent is None
     for parent, child in pairwise(chain):
         assert child.parent is not None
-        assert child.parent.span_id == parent.get_span_context().span_id
+        parent_context = parent.get_span_context()
+        assert parent_context is not None
+        assert child.parent.span_id == parent_context.span_id

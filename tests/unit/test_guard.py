@@ -58,9 +58,12 @@ def test_the_log_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
 def test_failures_of_threads_are_all_counted() -> None:
     """No failure is lost between threads."""
     guard = Guard()
-    threads = [
-        threading.Thread(target=lambda: [_fail(guard, FIRST) for _ in range(200)]) for _ in range(4)
-    ]
+
+    def fail() -> None:
+        for _ in range(200):
+            _fail(guard, FIRST)
+
+    threads = [threading.Thread(target=fail) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

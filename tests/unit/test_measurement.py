@@ -27,9 +27,9 @@ def test_values_are_frozen_and_slotted(value: object, field: str) -> None:
 def test_values_are_keyword_only() -> None:
     """Numbers cannot be mixed up by their order."""
     with pytest.raises(TypeError):
-        Measurement(CALLSITE)  # type: ignore[misc]
+        Measurement(CALLSITE)  # type: ignore[call-arg]  # positional on purpose
     with pytest.raises(TypeError):
-        Callsite("load", "app.load")  # type: ignore[misc]
+        Callsite("load", "app.load")  # type: ignore[call-arg]  # positional on purpose
 
 
 def test_what_was_not_measured_is_none() -> None:

@@ -28,16 +28,16 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("attempt", "builtin", "says"),
         [
-            (lambda: profile_memory(nme="x"), TypeError, "no option 'nme': did you mean name"),
-            (lambda: profile_memory(zzz=1), TypeError, "no option 'zzz': it takes name, "),
+            (lambda: profile_memory(nme="x"), TypeError, "no option 'nme': did you mean name"),  # type: ignore[call-overload]  # misused on purpose
+            (lambda: profile_memory(zzz=1), TypeError, "no option 'zzz': it takes name, "),  # type: ignore[call-overload]  # misused on purpose
             (lambda: profile_memory("a", name="b"), TypeError, "two names, 'a' and 'b'"),
-            (lambda: profile_memory(5), TypeError, "5 is not callable: to measure a block"),
-            (lambda: profile_memory()(5), TypeError, "5 is not callable"),
+            (lambda: profile_memory(5), TypeError, "5 is not callable: to measure a block"),  # type: ignore[call-overload]  # misused on purpose
+            (lambda: profile_memory()(5), TypeError, "5 is not callable"),  # type: ignore[type-var]  # misused on purpose
             (lambda: profile_memory(""), ValueError, "must not be empty"),
             (lambda: profile_memory(budget="x"), ValueError, "'x' is not a size"),
             (lambda: profile_memory(methods="run"), TypeError, r"methods=\['run'\]"),
             (lambda: profile_memory(methods=["a"])(len), TypeError, "methods= is for classes"),
-            (lambda: measure(5), TypeError, "5 is not callable"),
+            (lambda: measure(5), TypeError, "5 is not callable"),  # type: ignore[call-overload]  # misused on purpose
             (lambda: measure(lambda: (yield)), TypeError, "decorate it with profile_memory"),
         ],
     )
@@ -157,7 +157,7 @@ class TestBlock:
                     await asyncio.sleep(0)
             return block.measurement.callsite.name
 
-        async def main() -> list[str]:
+        async def main() -> Any:
             return await asyncio.gather(task(5), task(2))
 
         assert asyncio.run(main()) == ["task 5", "task 2"]

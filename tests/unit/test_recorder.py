@@ -19,6 +19,8 @@ from stratatrace.recorder import Recorder, active
 from stratatrace.testing import ListSink, recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stratatrace.measurement import Measurement
 
 PREFIX = "OTEL_PYTHON_STRATATRACE_"
@@ -63,7 +65,7 @@ class TestTheFirstCall:
         monkeypatch.setattr(Recorder, "__init__", _fails)
         active.install(None)
         try:
-            call = profile_memory(lambda: "result")
+            call: Callable[[], str] = profile_memory(lambda: "result")
             assert [call(), call()] == ["result"] * 2
         finally:
             active.install(None)
@@ -73,7 +75,7 @@ class TestTheFirstCall:
 def _traced(config: Config, calls: int, **options: Any) -> list[int]:
     """Return which of so many calls had their heap traced."""
     with recording(config) as sink:
-        call = profile_memory(**options)(lambda: None)
+        call: Callable[[], None] = profile_memory(**options)(lambda: None)
         for _ in range(calls):
             call()
     assert len(sink.measurements) == calls
@@ -114,7 +116,7 @@ class TestSampling:
         """The first call of each is traced."""
         with recording(Config(probe="auto")) as sink:
             for number in range(5):
-                call = profile_memory(name=f"call {number}")(lambda: None)
+                call: Callable[[], None] = profile_memory(name=f"call {number}")(lambda: None)
                 call()
                 call()
         traced = [m.callsite.name for m in sink.measurements if m.heap_net_bytes is not None]
@@ -123,11 +125,11 @@ class TestSampling:
     def test_a_call_inside_of_a_traced_one_is_traced(self) -> None:
         """The tracing is on already."""
         with recording(Config(probe="auto")) as sink:
-            inner = profile_memory(name="inner")(lambda: None)
-            outer = profile_memory(name="outer", sample_ratio=1)(
+            inner: Callable[[], Any] = profile_memory(name="inner")(lambda: None)
+            outer: Callable[[], Any] = profile_memory(name="outer", sample_ratio=1)(
                 lambda: [inner() for _ in range(3)]
             )
-            never = profile_memory(name="never", sample_ratio=0)(lambda: None)
+            never: Callable[[], None] = profile_memory(name="never", sample_ratio=0)(lambda: None)
             outer()
             profile_memory(name="around", sample_ratio=1)(never)()
         assert all(m.heap_net_bytes is not None for m in sink.of("inner"))
@@ -175,7 +177,7 @@ class TestScores:
     def test_without_a_budget_a_score_needs_habits(self, sink: ListSink) -> None:
         """None until ten calls were seen; then a call that takes more than usual scores less."""
         sizes = [2_000_000] * 11 + [20_000_000]
-        call = profile_memory(name="call")(lambda size: len(bytearray(size)))
+        call: Callable[[int], int] = profile_memory(name="call")(lambda size: len(bytearray(size)))
         for size in sizes:
             call(size)
         scores = [m.efficiency_score for m in sink.measurements]

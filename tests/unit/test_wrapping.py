@@ -77,7 +77,7 @@ def test_other_callables() -> None:
 @pytest.mark.parametrize("descriptor", [classmethod, staticmethod])
 def test_a_descriptor_stays_what_it_is(descriptor: Any) -> None:
     """Subclasses of classmethod and staticmethod too."""
-    mine = type("Mine", (descriptor,), {})
+    mine: Any = type("Mine", (descriptor,), {})
     member = measured_member(mine(plain), lambda _f: CALLSITE)
     assert type(member) is mine
     assert isinstance(member.__func__, MeasuredFunction)
@@ -85,7 +85,8 @@ def test_a_descriptor_stays_what_it_is(descriptor: Any) -> None:
 
 def test_a_property_keeps_what_it_has() -> None:
     """Accessors that are missing stay missing."""
-    member = measured_member(property(plain, doc="Told."), lambda _f: CALLSITE)
+    without_self: Any = plain
+    member = measured_member(property(without_self, doc="Told."), lambda _f: CALLSITE)
     assert isinstance(member.fget, MeasuredFunction)
     assert (member.fset, member.fdel, member.__doc__) == (None, None, "Told.")
 

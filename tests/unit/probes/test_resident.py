@@ -138,7 +138,7 @@ def test_without_proc_psutil_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     with monkeypatch.context() as patched:
-        patched.setattr(module.os, "open", missing)
+        patched.setattr(os, "open", missing)
         probe = LifetimeProbe()
     assert probe.mark().level_bytes == pytest.approx(psutil.Process().memory_info().rss, abs=SLACK)
 

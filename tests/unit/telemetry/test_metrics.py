@@ -15,6 +15,8 @@ from stratatrace.telemetry.metrics import MetricSink
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     from opentelemetry.sdk.trace import TracerProvider
@@ -247,7 +249,7 @@ def test_a_second_recorder_goes_on_in_the_same_provider(
     meter_provider: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
     """After configuring again, calls still arrive in the application's one provider."""
-    call = profile_memory(name="twice")(lambda: None)
+    call: Callable[[], None] = profile_memory(name="twice")(lambda: None)
     for _ in range(2):
         with recording(Config(probe="rss"), meter_provider=meter_provider):
             call()
