@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from stratatrace.typing import Scorer
 
-__all__ = ["Config", "check_ratio"]
+__all__ = ["DEFAULT_OUTPUT", "Config", "check_ratio"]
+
+#: Where telemetry goes when nobody says where.
+DEFAULT_OUTPUT = "stratatrace.jsonl"
 
 # How many of the calls `auto` traces: tracing makes allocating code some ten times slower, so one
 # call in a hundred costs about a tenth.

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
-import math
-import os
-import sys
-import threading
-import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
-
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import NoOpMeter
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from typing import TYPE_CHECKING, Never
 
 from stratatrace.config import Config
-from stratatrace.errors import InvalidTypeError, InvalidValueError
-from stratatrace.exporters import EndpointExport, FanOutMetricExporter, FileExport
+from stratatrace.errors import InvalidTypeError
 from stratatrace.profile import unknown_option
 from stratatrace.recorder import Recorder, active
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import os
+    from collections.abc import Iterable
 
-    from opentelemetry.metrics import Meter
-    from opentelemetry.metrics import MeterProvider as AnyMeterProvider
-    from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.trace import TracerProvider as AnyTracerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
-    from stratatrace.typing import Pipeline, Scorer, Sink
+    from stratatrace.typing import Scorer, Sink
 
-__all__ = ["DEFAULT_OUTPUT", "Telemetry", "configure", "shutdown"]
-
-_logger = logging.getLogger("stratatrace")
-
-#: Where telemetry goes when nobody says where.
-DEFAULT_OUTPUT = "stratatrace.jsonl"
-
-# How long the end of a program may wait for an endpoint to take what is buffered.
-_EXIT_SECONDS = 3.0
+__all__ = ["configure", "shutdown"]
 
 _OPTIONS = (
     "probe",
@@ -68,8 +43,8 @@ def configure(
     disabled: bool | None = None,
     output: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
-    tracer_provider: AnyTracerProvider | None = None,
-    meter_provider: AnyMeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
     sinks: Iterable[Sink] = (),
     **unknown: Never,
 ) -> None:
@@ -120,28 +95,31 @@ def configure(
         if not callable(getattr(sink, "emit", None)):
             msg = f"a sink has an emit(measurement, scope) method, and {sink!r} has not"
             raise InvalidTypeError(msg)
-    previous = active.recorder.telemetry if active.started else None
-    telemetry = None
+    # Here and not above: the SDK is half of what importing the package would cost.
+    from stratatrace import pipeline  # noqa: PLC0415
+
+    previous = active.recorder.pipeline if active.started else None
+    own = None
     if previous is not None and previous.pinned:
         config = active.recorder.config
     if not config.disabled:
-        telemetry = _telemetry(output, endpoint, tracer_provider, meter_provider)
-    if telemetry is not None:
+        own = pipeline.pipeline_for(output, endpoint, tracer_provider, meter_provider)
+    if own is not None:
         # None is the application's own, where it has one of this kind.
-        if tracer_provider is None and (telemetry.pinned or not _application_has_tracer_provider()):
-            tracer_provider = telemetry.tracer_provider
-        if meter_provider is None and (telemetry.pinned or not _application_has_meter_provider()):
-            meter_provider = telemetry.meter_provider
+        if own.pinned or not pipeline.application_has_tracer_provider():
+            tracer_provider = tracer_provider or own.tracer_provider
+        if own.pinned or not pipeline.application_has_meter_provider():
+            meter_provider = meter_provider or own.meter_provider
     active.install(
         Recorder(
             config,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
-            telemetry=telemetry,
+            pipeline=own,
             sinks=sinks,
         )
     )
-    if previous is not None and previous is not telemetry:
+    if previous is not None and previous is not own:
         previous.close()
 
 
@@ -151,235 +129,7 @@ def shutdown() -> None:
     `configure` starts again. At the end of the program this happens by itself.
     """
     if active.started:
-        telemetry = active.recorder.telemetry
+        own = active.recorder.pipeline
         active.install(None, enabled=False)
-        if telemetry is not None:
-            telemetry.close()
-
-
-class _OwnTracerProvider(TracerProvider):
-    """Is told from a provider of the application's own by its type."""
-
-
-class _OwnMeterProvider(MeterProvider):
-    """Likewise; stays the global one after its end, when it gives out meters that do nothing."""
-
-    ended = False
-
-    def get_meter(self, name: str, *args: Any, **kwargs: Any) -> Meter:
-        return NoOpMeter(name) if self.ended else super().get_meter(name, *args, **kwargs)
-
-
-class Telemetry:
-    """SDK providers of our own, and the exports behind them.
-
-    Args:
-        exports: Where spans and metrics go.
-        service_name: Who the program is, where no environment variable says.
-        pinned: Whether later calls of `configure` must leave it in place: so the program under
-            ``stratatrace run`` cannot lose its numbers by configuring itself.
-    """
-
-    def __init__(
-        self,
-        exports: Iterable[FileExport | EndpointExport],
-        *,
-        service_name: str | None = None,
-        pinned: bool = False,
-    ) -> None:
-        self.pinned = pinned
-        self._exports = tuple(exports)
-        resource = _resource(service_name)
-        # The SDK's own exit handlers wait for half a minute.
-        self.tracer_provider = _OwnTracerProvider(resource=resource, shutdown_on_exit=False)
-        for export in self._exports:
-            self.tracer_provider.add_span_processor(export.span_processor)
-        self.meter_provider = _OwnMeterProvider(
-            [self._metric_reader()], resource=resource, shutdown_on_exit=False
-        )
-        self._closing = threading.Event()
-        self._closed = threading.Event()
-        self._start_closer()
-        self._end_with_process()
-
-    def _metric_reader(self) -> MetricReader:
-        files = [export for export in self._exports if isinstance(export, FileExport)]
-        only_files = len(files) == len(self._exports)
-        reader = PeriodicExportingMetricReader(
-            FanOutMetricExporter([export.metric_exporter for export in self._exports]),
-            # A file is written when spans are: it needs no thread, and must not have one.
-            export_interval_millis=math.inf if only_files else None,
-        )
-        for file in files:
-            file.collect_metrics = reader.collect
-        return reader
-
-    def make_global(self) -> None:
-        """Give the application these providers, for each kind that it has none of.
-
-        OpenTelemetry lets a program set them once: where an earlier one of ours is set, the
-        application's spans go on through that to the new exports.
-        """
-        present = trace.get_tracer_provider()
-        if isinstance(present, _OwnTracerProvider):
-            for export in self._exports:
-                present.add_span_processor(export.span_processor)
-        elif not _application_has_tracer_provider():
-            trace.set_tracer_provider(self.tracer_provider)
-        if isinstance(metrics.get_meter_provider(), _OwnMeterProvider):
-            _logger.debug("stratatrace: metrics of the application's own are no longer exported")
-        elif not _application_has_meter_provider():
-            metrics.set_meter_provider(self.meter_provider)
-
-    def close(self) -> None:
-        """Flush and close, within a bound; a second time does nothing."""
-        if self._closing.is_set():
-            return
-        atexit.unregister(self.close)
-        for export in self._exports:
-            export.end()
-        self.meter_provider.ended = True
-        self._closing.set()
-        if self._closer is None:
-            self._shut_down()
-        else:
-            self._closed.wait(_EXIT_SECONDS)
-        lost = sum(export.lost_spans for export in self._exports)
-        if lost:
-            _logger.warning("stratatrace lost %d spans, which could not be delivered", lost)
-        for export in self._exports:
-            export.close()
-
-    def _shut_down(self) -> None:
-        # Metrics first: they read the probes, and the file must still be open.
-        for provider in (self.meter_provider, self.tracer_provider):
-            try:
-                provider.shutdown()
-            except Exception:
-                _logger.debug("stratatrace could not shut a provider down", exc_info=True)
-        self._closed.set()
-
-    def _start_closer(self) -> None:
-        """Have a thread ready where an endpoint may keep the end waiting.
-
-        At exit the interpreter starts no threads any more, and a call to an endpoint that does not
-        answer can only be left behind, never ended.
-        """
-        self._closer: threading.Thread | None = None
-        if any(isinstance(export, EndpointExport) for export in self._exports):
-            self._closer = threading.Thread(
-                target=_close_when_told,
-                args=(self._closing, weakref.WeakMethod(self._shut_down)),
-                name="stratatrace-closer",
-                daemon=True,
-            )
-            self._closer.start()
-
-    def _end_with_process(self) -> None:
-        atexit.register(self.close)
-        this = weakref.ref(self)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=lambda: _call(this, Telemetry._end_with_child),
-                after_in_child=lambda: _call(this, Telemetry._after_fork_in_child),
-            )
-        multiprocessing = sys.modules.get("multiprocessing")
-        if multiprocessing is not None and multiprocessing.parent_process() is not None:
-            self._end_with_child()
-            self._finalize_in_child()
-
-    def _end_with_child(self) -> None:
-        """Have children of multiprocessing flush at their end, which passes atexit by."""
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.register_after_fork(self, Telemetry._finalize_in_child)
-
-    def _finalize_in_child(self) -> None:
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.Finalize(None, self.close, exitpriority=0)
-
-    def _after_fork_in_child(self) -> None:
-        self._closing = threading.Event()
-        self._closed = threading.Event()
-        for export in self._exports:
-            export.after_fork_in_child()
-        self._start_closer()
-
-
-def _call(reference: weakref.ref[Telemetry], method: Callable[[Telemetry], None]) -> None:
-    telemetry = reference()
-    if telemetry is not None and not telemetry._closing.is_set():  # noqa: SLF001 -- its own room
-        method(telemetry)
-
-
-def _close_when_told(
-    closing: threading.Event, shut_down: weakref.WeakMethod[Callable[[], None]]
-) -> None:
-    closing.wait()
-    method = shut_down()
-    if method is not None:
-        method()
-
-
-def _telemetry(
-    output: str | os.PathLike[str] | None,
-    endpoint: str | None,
-    tracer_provider: AnyTracerProvider | None,
-    meter_provider: AnyMeterProvider | None,
-) -> Pipeline | None:
-    """Return the telemetry that the options ask for; None leaves it to the application's."""
-    current = active.recorder.telemetry if active.started else None
-    if current is not None and current.pinned:
-        return current
-    destined = output is not None or endpoint is not None
-    has_spans = tracer_provider is not None or _application_has_tracer_provider()
-    has_metrics = meter_provider is not None or _application_has_meter_provider()
-    if has_spans and has_metrics:
-        if destined:
-            msg = (
-                "output= and endpoint= are for programs without OpenTelemetry providers, and this "
-                "one has both: drop them, its providers export"
-            )
-            raise InvalidValueError(msg)
-        return None
-    exports: list[FileExport | EndpointExport] = []
-    if endpoint is not None or (output is None and _ENDPOINT_VARIABLES & os.environ.keys()):
-        exports.append(EndpointExport(endpoint))
-    if output is not None or not (exports or has_spans or has_metrics):
-        exports.append(FileExport(Path(output or DEFAULT_OUTPUT)))
-    if not exports:
-        return None  # Half of the telemetry is the application's, and nobody asked for the rest.
-    telemetry = Telemetry(exports)
-    telemetry.make_global()
-    return telemetry
-
-
-_ENDPOINT_VARIABLES = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-}
-
-
-def _application_has_tracer_provider() -> bool:
-    return not isinstance(
-        trace.get_tracer_provider(), trace.ProxyTracerProvider | _OwnTracerProvider
-    )
-
-
-def _application_has_meter_provider() -> bool:
-    provider = metrics.get_meter_provider()
-    # The API has no public name for the provider that stands in until one is set.
-    return not (
-        isinstance(provider, _OwnMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
-    )
-
-
-def _resource(service_name: str | None) -> Resource:
-    resource = Resource.create()
-    if service_name and str(resource.attributes.get(SERVICE_NAME, "")).startswith(
-        "unknown_service"
-    ):
-        resource = resource.merge(Resource({SERVICE_NAME: service_name}))
-    return resource
+        if own is not None:
+            own.close()

@@ -59,7 +59,7 @@ class Recorder:
         config: How to measure.
         tracer_provider: Whose spans; None takes the application's.
         meter_provider: Whose metrics; None takes the application's.
-        telemetry: What was set up for this recorder, and must be closed after it.
+        pipeline: What was set up for this recorder, and must be closed after it.
         sinks: Further takers of every Measurement.
     """
 
@@ -69,11 +69,11 @@ class Recorder:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
-        telemetry: Pipeline | None = None,
+        pipeline: Pipeline | None = None,
         sinks: tuple[Sink, ...] = (),
     ) -> None:
         self.config = config
-        self.telemetry = telemetry
+        self.pipeline = pipeline
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
         self.metrics = active.metrics_of(meter_provider)

@@ -74,9 +74,9 @@ class _Program:
 
     def start(self) -> None:
         from stratatrace.config import Config  # noqa: PLC0415
-        from stratatrace.configure import Telemetry  # noqa: PLC0415 -- the launcher needs it not
         from stratatrace.exporters import EndpointExport, FileExport  # noqa: PLC0415
         from stratatrace.patching import Pattern, profile_by_pattern  # noqa: PLC0415
+        from stratatrace.pipeline import OwnPipeline  # noqa: PLC0415 -- the launcher needs it not
         from stratatrace.recorder import Recorder, active  # noqa: PLC0415
 
         options = self._options
@@ -85,14 +85,14 @@ class _Program:
         if options.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             exports.append(EndpointExport(options.endpoint))
         # Not global: the program may yet set providers of its own, and would be refused.
-        telemetry = Telemetry(exports, service_name=options.name, pinned=True)
+        pipeline = OwnPipeline(exports, service_name=options.name, pinned=True)
         config = Config.from_environment(probe=options.probe, sample_ratio=options.sample_ratio)
         active.install(
             Recorder(
                 config,
-                tracer_provider=telemetry.tracer_provider,
-                meter_provider=telemetry.meter_provider,
-                telemetry=telemetry,
+                tracer_provider=pipeline.tracer_provider,
+                meter_provider=pipeline.meter_provider,
+                pipeline=pipeline,
             )
         )
         self._patterns = [Pattern(text) for text in options.profile]

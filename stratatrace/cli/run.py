@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratatrace.cli.program import ProgramOptions
-from stratatrace.config import Config
-from stratatrace.configure import DEFAULT_OUTPUT
+from stratatrace.config import DEFAULT_OUTPUT, Config
 from stratatrace.errors import CommandError, MissingExtraError, OutputError
 from stratatrace.patching import Pattern
 from stratatrace.probes import HEAP_PROBES
