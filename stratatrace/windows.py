@@ -87,12 +87,14 @@ class Account:
         """
         with self._lock:
             failed, tab.failed = tab.failed, True
+            # The tab's numbers are objects of ours, which a calibrated account charges to nobody.
+            looks_again = self._calibrated or held_bytes is not None
             if held_bytes is None:
                 held_bytes = self._fold()
-            # The tab's own numbers are made before the look from which it is charged.
             tab.top_bytes = held_bytes
             tab.base_bytes = held_bytes - tab.net_bytes
-            self._resume(held_bytes)
+            if looks_again:
+                self._resume(held_bytes)
             tab.failed = failed
             tab.open = tab.charged = True
             self._tabs.append(tab)
@@ -119,14 +121,21 @@ class Account:
             if self._calibrated:
                 return
             self._own_bytes += _NO_SMALL_INT
-            readings = []
-            for _ in range(_CALIBRATIONS):
-                tab = Tab()
-                self.charge(tab)
-                self.release(tab)
-                readings.append((tab.net_bytes, tab.peak_bytes))
-            self._empty_net_bytes, self._empty_peak_bytes = map(min, zip(*readings, strict=True))
             self._calibrated = True
+            try:
+                readings = [self._empty_stretch() for _ in range(_CALIBRATIONS)]
+            except Exception:
+                self._calibrated = False
+                raise
+            # Never less than nothing: another thread may have freed something meanwhile.
+            nets, peaks = zip(*readings, strict=True)
+            self._empty_net_bytes, self._empty_peak_bytes = max(0, min(nets)), max(0, min(peaks))
+
+    def _empty_stretch(self) -> tuple[int, int]:
+        tab = Tab()
+        self.charge(tab)
+        self.release(tab)
+        return tab.net_bytes, tab.peak_bytes
 
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
