@@ -64,24 +64,21 @@ class Call:
         except Exception:
             recorder.guard.caught(self._callsite, "open a window")
 
-    def resume(self, held_bytes: int | None = None) -> None:
-        """A step begins: the span is current, and the call is charged from here.
-
-        Args:
-            held_bytes: What `Recorder.hold` returned, where it was called.
-        """
+    def resume(self) -> None:
+        """A step begins: the span is current, and the call is charged from here."""
         self._running = True
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
-        if held_bytes is None:
-            held_bytes = self._recorder.hold()
+        held_bytes = self._recorder.hold()
         try:
             if self._scope is not None:
                 self._scope.enter()
-            if self._window is not None:
-                self._window.resume(held_bytes)
         except Exception:
-            self._recorder.guard.caught(self._callsite, "begin to measure")
+            self._recorder.guard.caught(self._callsite, "make a span current")
+        if self._window is not None:
+            self._window.resume(held_bytes)
+        else:
+            self._recorder.unhold(held_bytes)
 
     def suspend(self) -> None:
         """The step has ended."""
@@ -91,11 +88,8 @@ class Call:
         """End the step; return the level from which stratatrace's own work is counted."""
         self._running = False
         held_bytes = None
-        try:
-            if self._window is not None and self._generation == self._recorder.generation:
-                held_bytes = self._window.pause()
-        except Exception:
-            self._recorder.guard.caught(self._callsite, "end measuring")
+        if self._window is not None and self._generation == self._recorder.generation:
+            held_bytes = self._window.pause()
         try:
             if self._scope is not None:
                 self._scope.leave()
@@ -149,17 +143,14 @@ def _error_type(error: BaseException | None) -> str | None:
     if error is None or isinstance(error, GeneratorExit) or _is_cancellation(error):
         return None
     kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{prefix}{kind.__qualname__}"
 
 
 def _is_cancellation(error: BaseException) -> bool:
     # By name, so that a program without asyncio does not import it for us.
     return any(
-        kind.__name__ == "CancelledError" and kind.__module__.startswith("asyncio")
+        kind.__name__ == "CancelledError" and str(kind.__module__).startswith("asyncio")
         for kind in type(error).__mro__
     )
 
@@ -172,7 +163,7 @@ class _NoCall(Call):
     def __init__(self) -> None:
         self.kept = None
 
-    def resume(self, held_bytes: int | None = None) -> None:
+    def resume(self) -> None:
         pass
 
     def suspend(self) -> None:
@@ -218,13 +209,8 @@ def begin(
     porous: bool = False,
 ) -> Call:
     """Return a call that is being charged from now on; for the arguments see `prepare`."""
-    recorder = _recorder()
-    if recorder is None:
-        return _NO_CALL
-    call = Call(recorder, callsite)
-    held_bytes = recorder.hold()
-    call.open(attributes, trace_heap=trace_heap, porous=porous)
-    call.resume(held_bytes)
+    call = prepare(callsite, attributes, trace_heap=trace_heap, porous=porous)
+    call.resume()
     return call
 
 
