@@ -166,10 +166,6 @@ def test_heap_net_is_the_truth(received: Received) -> None:
         assert attributes["stratatrace.heap.net"] == pytest.approx(net, abs=peak_tolerance(net))
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="tracing ends with the outermost call, and forgets what that call kept",
-)
 def test_heap_net_counts_what_an_earlier_call_took(received: Received) -> None:
     """Giving back what an earlier call took is below zero too, with no call open in between."""
     net = received.span("drop").attributes["stratatrace.heap.net"]
