@@ -50,6 +50,7 @@ class Call:
     ) -> None:
         """Start the span and the window, suspended; for the arguments see `prepare`."""
         recorder = self._recorder
+        began = recorder.begin_work()
         try:
             self._scope = recorder.spans.open(self._callsite, attributes)
         except Exception:
@@ -63,6 +64,7 @@ class Call:
             self._window.open()
         except Exception:
             recorder.guard.caught(self._callsite, "open a window")
+        recorder.end_work(began)
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
@@ -108,7 +110,9 @@ class Call:
         if held_bytes is None:
             held_bytes = self._recorder.hold()
         if self._generation == self._recorder.generation:  # Else a fork's parent will tell of it.
+            began = self._recorder.begin_work()
             self._settle(error, keep=keep)
+            self._recorder.end_work(began)
         self._window = self._scope = None
         self._recorder.unhold(held_bytes)
 

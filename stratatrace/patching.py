@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["PatchTable", "Pattern", "profile_by_pattern"]
 
 _logger = logging.getLogger("stratatrace")
+# What measuring a call runs itself: measured, it would have to measure itself.
+_OWN_MODULES = frozenset({"opentelemetry", "stratatrace", "wrapt"})
 _MEMBERS = (types.FunctionType, classmethod, staticmethod)
 
 
@@ -27,7 +29,8 @@ class Pattern:
     """Names functions to measure: ``package.module:Class.method``, ``*`` for any text.
 
     ``module:Class`` means the class's public methods. A name that begins with an underscore is
-    matched only by a pattern that spells the underscore.
+    matched only by a pattern that spells the underscore. The standard library is meant only where
+    its package is spelled: by ``json.*:dumps``, and not by ``*:dumps``.
 
     Args:
         text: The pattern.
@@ -54,6 +57,11 @@ class Pattern:
 
     def wants_module(self, name: str) -> bool:
         """Tell whether functions of that module may match."""
+        package = name.partition(".")[0]
+        if package in _OWN_MODULES:
+            return False
+        if "*" in self.module.partition(".")[0] and package in sys.stdlib_module_names:
+            return False
         return fnmatchcase(name, self.module)
 
     def wants(self, qualified_name: str) -> bool:

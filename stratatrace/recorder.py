@@ -94,7 +94,7 @@ class Recorder:
             collector=CollectorProbe(heap_account),
         )
         self.generation = 0
-        #: Threads that are inside `own_work`.
+        #: Threads that run stratatrace's own code, whose calls are not measured.
         self.at_work: set[int] = set()
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
@@ -181,18 +181,38 @@ class Recorder:
     @contextmanager
     def own_work(self) -> Iterator[None]:
         """Charge no call for what this block takes and frees, and measure no call in it."""
-        thread = threading.get_ident()
         held_bytes = self.hold()
-        self.at_work.add(thread)
+        began = self.begin_work()
         try:
             yield
         finally:
-            self.at_work.discard(thread)
+            self.end_work(began)
             self.unhold(held_bytes)
+
+    def begin_work(self) -> bool:
+        """Measure no call of this thread until `end_work`.
+
+        A sink may be a measured function itself, a pattern may name what stratatrace calls, and the
+        collector may run a measured finalizer at any moment: each would go round in circles.
+
+        Returns:
+            What to give to `end_work`: whether this is the outermost of its kind.
+        """
+        thread = threading.get_ident()
+        if thread in self.at_work:
+            return False
+        self.at_work.add(thread)
+        return True
+
+    def end_work(self, began: bool) -> None:  # noqa: FBT001 -- given on as it came
+        """Measure this thread's calls again."""
+        if began:
+            self.at_work.discard(threading.get_ident())
 
     def after_fork_in_child(self) -> None:
         """Become the child's own recorder: no open windows, counters from zero."""
         self.generation += 1
+        self.at_work.clear()
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
         self.metrics.after_fork_in_child()

@@ -122,6 +122,8 @@ def _program(options: Namespace) -> list[str]:
         msg = "nothing to run: give a script, or -m and a module"
         raise CommandError(msg)
     script = options.script[0]
+    if script == "-":  # The program comes by stdin.
+        return list(options.script)
     if script.startswith("-"):
         msg = f"there is no option {script}: see stratatrace run --help"
         raise CommandError(msg)

@@ -215,3 +215,20 @@ def test_tracing_that_is_stopped_by_the_call_itself() -> None:
         assert not accounts.rss.charging
     assert sink.last.heap_net_bytes is None
     assert sink.last.rss_net_bytes is not None
+
+
+def test_a_sink_that_is_measured_itself_does_not_go_round_in_circles() -> None:
+    """What stratatrace calls is not measured while it is at work."""
+    calls = []
+
+    class Measured:
+        @profile_memory
+        def emit(self, measurement: Measurement, scope: Scope | None) -> None:
+            calls.append(measurement.callsite.name)
+
+    recorder = Recorder(Config(probe="rss"), sinks=(Measured(),))
+    recorder.guard.strict = True
+    with active.replaced(recorder):
+        assert profile_memory(name="outer")(lambda: "result")() == "result"
+    assert calls == ["outer"]
+    assert not recorder.at_work

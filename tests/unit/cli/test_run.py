@@ -262,10 +262,28 @@ def test_the_script_may_be_meant_by_its_name(tmp_path: Path, measured: Run) -> N
 def test_a_module_pattern_reaches_modules_imported_before(tmp_path: Path, measured: Run) -> None:
     """A module that the interpreter had imported before the program is patched as well."""
     (tmp_path / "program.py").write_text("import json; json.dumps({1: 2})")
-    patterns = ["--profile", "json:dumps", "--profile", "js*.encoder:JSONEncoder.encode"]
+    patterns = ["--profile", "json:dumps", "--profile", "json.*:JSONEncoder.encode"]
     measured("-o", "out.jsonl", *patterns, "program.py")
     names = {span["name"] for span in spans_of(tmp_path / "out.jsonl")}
     assert names == {"dumps", "JSONEncoder.encode"}
+
+
+@pytest.mark.parametrize("pattern", ["*:*", "logging:*", "opentelemetry*:*", "contextlib:*"])
+def test_a_pattern_that_names_everything_breaks_nothing(
+    pattern: str, tmp_path: Path, measured: Run
+) -> None:
+    """Also where it names what stratatrace itself is made of, or calls."""
+    (tmp_path / "program.py").write_text(
+        "import logging, contextlib\ndef load(): logging.error('told')\nload()\nprint('done')\n"
+    )
+    done = measured("-q", "--profile", pattern, "program.py")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert done.stderr.splitlines()[0] == "ERROR:root:told"
+
+
+def test_a_program_may_come_by_stdin(measured: Run) -> None:
+    """``stratatrace run -`` is ``python -``."""
+    assert measured("-q", "-", "a", input="import sys; print(sys.argv)").stdout == "['-', 'a']\n"
 
 
 def test_what_is_decorated_is_not_measured_twice(tmp_path: Path, measured: Run) -> None:
