@@ -139,6 +139,8 @@ class Account:
 
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
+        if not self.charging:  # Looked at without the lock first: it is so at nearly every call.
+            return None
         with self._lock:
             return self._fold() if self.charging else None
 
