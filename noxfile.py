@@ -124,6 +124,19 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
+@nox.session(python=PYTHONS, default=False)
+def accuracy(session: nox.Session) -> None:
+    """Print truth, measurement and error of every scenario, and write them to the documentation."""
+    install_wheel(session, "test")
+    rows = Path(session.create_tmp()) / "rows.json"
+    session.run("python", "tests/accuracy/table.py", "--json", str(rows))
+    all_rows = sorted(str(path) for path in Path(".nox").glob("accuracy-*/tmp/rows.json"))
+    session.run(
+        *("python", "tests/accuracy/table.py", "--merge", *all_rows),
+        *("--write", "docs/accuracy.md"),
+    )
+
+
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Print what measuring costs, as ratios taken side by side in one run."""

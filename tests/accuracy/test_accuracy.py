@@ -1,0 +1,17 @@
+"""Every scenario's numbers are those that are known beforehand."""
+
+from __future__ import annotations
+
+import pytest
+
+from .scenarios import SCENARIOS, Scenario
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_what_is_measured_is_true(scenario: Scenario) -> None:
+    """Every number is within its tolerance of the truth, and says whose memory it is."""
+    for truth, measurements in scenario.measure():
+        assert len(measurements) == truth.calls
+        assert {m.attribution for m in measurements} == {truth.attribution}
+        wrong = [row for row in truth.rows(scenario.name, measurements) if row.badness > 1]
+        assert not wrong
