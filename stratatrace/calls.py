@@ -52,9 +52,19 @@ class Call:
         recorder = self._recorder
         began = recorder.begin_work()
         try:
-            self._scope = recorder.spans.open(self._callsite, attributes)
+            self._open_span(attributes)
+            self._open_window(trace_heap=trace_heap, porous=porous)
+        finally:
+            recorder.end_work(began)
+
+    def _open_span(self, attributes: Mapping[str, AttributeValue] | None) -> None:
+        try:
+            self._scope = self._recorder.spans.open(self._callsite, attributes)
         except Exception:
-            recorder.guard.caught(self._callsite, "start a span")
+            self._recorder.guard.caught(self._callsite, "start a span")
+
+    def _open_window(self, *, trace_heap: bool, porous: bool) -> None:
+        recorder = self._recorder
         try:
             self._window = Window(
                 recorder.accounts,
@@ -64,7 +74,6 @@ class Call:
             self._window.open()
         except Exception:
             recorder.guard.caught(self._callsite, "open a window")
-        recorder.end_work(began)
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
@@ -111,8 +120,10 @@ class Call:
             held_bytes = self._recorder.hold()
         if self._generation == self._recorder.generation:  # Else a fork's parent will tell of it.
             began = self._recorder.begin_work()
-            self._settle(error, keep=keep)
-            self._recorder.end_work(began)
+            try:
+                self._settle(error, keep=keep)
+            finally:
+                self._recorder.end_work(began)
         self._window = self._scope = None
         self._recorder.unhold(held_bytes)
 

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
@@ -26,6 +26,7 @@ from stratatrace.windows import Account, Accounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
@@ -254,6 +255,15 @@ class _Active:
                 if self._recorder is None:
                     self.install(Recorder(_config_of_environment()))
         return cast("Recorder", self._recorder)
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a call is running that is measured."""
+        return self._recorder is not None and self._recorder.measuring
+
+    def own_work(self) -> AbstractContextManager[None]:
+        """Return the block of that name of the recorder in force, without making one."""
+        return nullcontext() if self._recorder is None else self._recorder.own_work()
 
     def install(self, recorder: Recorder | None, *, enabled: bool = True) -> None:
         """Replace the recorder; calls that are under way end on the one that they began with.

@@ -98,7 +98,7 @@ class FileExport(SpanProcessor):
             self._write_pending()
         if time.monotonic() - self._metrics_at > _SECONDS_BETWEEN_METRICS:
             self._metrics_at = time.monotonic()
-            with active.recorder.own_work():
+            with active.own_work():
                 self.collect_metrics()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 -- the SDK's
@@ -133,7 +133,7 @@ class FileExport(SpanProcessor):
         return self._append(line)
 
     def _is_time_to_write(self) -> bool:
-        if self._in_child and not active.recorder.measuring:
+        if self._in_child and not active.measuring:
             return True  # A pool may end its workers by a signal as soon as their work is done.
         waited = time.monotonic() - self._written_at
         return len(self._pending) >= _SPANS_A_WRITE or waited >= _SECONDS_BETWEEN_WRITES
@@ -142,7 +142,7 @@ class FileExport(SpanProcessor):
         self._written_at = time.monotonic()
         if not self._pending:
             return
-        with active.recorder.own_work():
+        with active.own_work():
             spans, self._pending = self._pending, []
             if not self._append(self._converted(self._encode_spans(spans))):
                 self.lost_spans += len(spans)

@@ -184,6 +184,7 @@ def test_shutdown_flushes_and_measures_no_more(tmp_path: Path) -> None:
         f()
         stratatrace.shutdown()
         with open("f.jsonl") as file: print(len(file.readlines()))
+        assert stratatrace.measure(f)[1].duration_ns is None
         f()
         stratatrace.shutdown()
         stratatrace.configure(output="g.jsonl")
