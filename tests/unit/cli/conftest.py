@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Run:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=options.pop("timeout", 60),
             check=False,
             **options,
         )
