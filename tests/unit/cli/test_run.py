@@ -365,8 +365,9 @@ def test_an_unreachable_endpoint_costs_one_warning_and_no_exit_status(
     )
     done = measured(
         *("--endpoint", "http://127.0.0.1:9", "program.py"),
-        env={"OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
-        timeout=8,  # The SDK would go on trying for ten seconds.
+        # The SDK would go on trying for half a minute.
+        env={"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_TIMEOUT": "60"},
+        timeout=15,
     )
     assert (done.returncode, done.stdout) == (4, "done\n")
     warnings = [line for line in done.stderr.splitlines() if line.startswith("stratatrace ")]
