@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stratatrace.recorder import active
 from stratatrace.testing import recording
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stratatrace.testing import ListSink
+
+
+# numpy starts threads for linear algebra when it is imported, and whatever time they take is another
+# thread's in the process that is measured here.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _global_state() -> dict[str, object]:
@@ -33,6 +41,17 @@ def _global_state() -> dict[str, object]:
     }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hypothesis_has_started() -> None:
+    """Have Hypothesis add its callback to the collector now, and not within the first test."""
+
+    @settings(max_examples=1, database=None)
+    @given(st.none())
+    def example(_: None) -> None: ...
+
+    example()
+
+
 @pytest.fixture(autouse=True)
 def clean_global_state() -> Iterator[None]:
     """Fail the test that leaves the process other than it found it."""
@@ -46,3 +65,13 @@ def sink() -> Iterator[ListSink]:
     """Measure every call by tracemalloc, strictly, into a list."""
     with recording() as sink:
         yield sink
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Have no test trace because the one before it failed to stop."""
+    try:
+        return (yield)
+    finally:
+        if tracemalloc.is_tracing():
+            tracemalloc.stop()

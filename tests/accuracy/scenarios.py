@@ -148,7 +148,7 @@ def _rss_growth(measurement: Measurement) -> int:
 
 SCENARIOS: list[Scenario] = []
 
-#: Those that are known to be measured wrong in this interpreter. They are run by nobody.
+#: Those that are known to be measured wrong in this interpreter: in the table, and in no test.
 KNOWN_FAILURES: list[Scenario] = []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -49,13 +48,3 @@ def told() -> Iterator[Told]:
     with recording(tracer_provider=provider) as sink:
         yield Told(sink, exporter, provider.get_tracer("user"))
     provider.shutdown()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Iterator[None]:
-    """Have no test trace because the one before it failed to stop."""
-    try:
-        return (yield)
-    finally:
-        if tracemalloc.is_tracing():
-            tracemalloc.stop()
