@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from stratatrace.testing import ListSink
 
 
-# numpy starts threads for linear algebra when it is imported, and whatever time they take is another
-# thread's in the process that is measured here.
+# numpy starts threads for linear algebra when it is imported, and the time that they take is that
+# of another thread in the process that is measured here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
