@@ -66,12 +66,9 @@ class Call:
     def _open_window(self, *, trace_heap: bool, porous: bool) -> None:
         recorder = self._recorder
         try:
-            self._window = Window(
-                recorder.accounts,
-                trace_heap=trace_heap or recorder.wants_heap(self._callsite, self._scope),
-                porous=porous,
-            )
-            self._window.open()
+            self._window = Window(recorder.accounts)
+            trace_heap = trace_heap or recorder.wants_heap(self._callsite, self._scope)
+            self._window.open(trace_heap=trace_heap, porous=porous)
         except Exception:
             recorder.guard.caught(self._callsite, "open a window")
 

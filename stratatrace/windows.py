@@ -227,9 +227,6 @@ class Window:
 
     Args:
         accounts: Where to open tabs.
-        trace_heap: Whether the heap is measured: it makes the probe start.
-        porous: Whether the call can be suspended without a word to us, so that other tasks may be
-            in its numbers (a ``with`` block in a coroutine).
     """
 
     __slots__ = (
@@ -246,33 +243,38 @@ class Window:
         "_rss_before_bytes",
         "_rss_tab",
         "_shared",
-        "_trace_heap",
     )
 
-    def __init__(self, accounts: Accounts, *, trace_heap: bool, porous: bool = False) -> None:
+    def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._trace_heap = trace_heap
         # None until their probes were started.
         self._heap: Account | None = None
         self._rss: Account | None = None
         self._heap_tab = Tab()
         self._rss_tab = Tab()
         self._rss_before_bytes: int | None = None
-        self._shared = porous
+        self._shared = False
         self._others_ns = 0
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
         self._error: Exception | None = None
         self._opened_ns = time.perf_counter_ns()
 
-    def open(self) -> None:
-        """Make the probes ready."""
+    def open(self, *, trace_heap: bool, porous: bool = False) -> None:
+        """Make the probes ready.
+
+        Args:
+            trace_heap: Whether the heap is measured: it makes the probe start.
+            porous: Whether the call can be suspended without a word to us, so that other tasks may
+                be in its numbers (a ``with`` block in a coroutine).
+        """
+        self._shared = porous
         rss, heap = self._accounts.rss, self._accounts.heap
         try:
             rss.probe.start()
             self._rss = rss
         except Exception as error:
             self._fail(self._rss_tab, error)
-        if self._trace_heap and heap is not None:
+        if trace_heap and heap is not None:
             try:
                 heap.probe.start()
                 self._heap = heap

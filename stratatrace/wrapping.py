@@ -138,10 +138,14 @@ def _never_called(*_args: Any) -> None:
 def _function(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if not active.enabled:
-            return target(*args, **kwargs)
+            return target(*args, **kwargs) if kwargs else target(*args)
+        # An empty dict that lives as long as the call comes from Python's free list of dicts, which
+        # runs dry in a deep recursion, and then gives back more than it took.
+        keywords = kwargs or None
+        del kwargs
         call = begin(callsite)
         try:
-            result = target(*args, **kwargs)
+            result = target(*args) if keywords is None else target(*args, **keywords)
         except BaseException as error:
             call.finish(error)
             raise

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stratatrace import Measurement
 
-__all__ = ["KNOWN_FAILURES", "SCENARIOS", "Row", "Scenario", "Truth"]
+__all__ = ["SCENARIOS", "Row", "Scenario", "Truth"]
 
 MIB = 2**20
 KIB = 2**10
@@ -148,26 +148,19 @@ def _rss_growth(measurement: Measurement) -> int:
 
 SCENARIOS: list[Scenario] = []
 
-#: Those that are known to be measured wrong in this interpreter: in the table, and in no test.
-KNOWN_FAILURES: list[Scenario] = []
 
-
-def scenario(
-    *truths: Truth, when: bool = True, known_failure: bool = False
-) -> Callable[[Callable[[], object]], None]:
+def scenario(*truths: Truth, when: bool = True) -> Callable[[Callable[[], object]], None]:
     """Enter a program and its truths into the table.
 
     Args:
         *truths: What is true of its calls.
         when: Whether the program can be run here.
-        known_failure: Whether it is known that a truth is missed here.
     """
 
     def enter(run: Callable[[], object]) -> None:
         if when:
             name = getattr(run, "__name__", "").replace("_", " ")
-            table = KNOWN_FAILURES if known_failure else SCENARIOS
-            table.append(Scenario(name, run, truths))
+            SCENARIOS.append(Scenario(name, run, truths))
 
     return enter
 
@@ -318,11 +311,7 @@ def a_recursion_100_deep() -> object:
     return descend(99)
 
 
-# In 3.11 each of the outermost 55 levels reads 128 bytes less than the one inside it.
-@scenario(
-    Truth(calls=100, net=0, peak=tuple(buffer(20 * KIB) * level for level in LEVELS)),
-    known_failure=sys.version_info < (3, 12),
-)
+@scenario(Truth(calls=100, net=0, peak=tuple(buffer(20 * KIB) * level for level in LEVELS)))
 def a_recursion_100_deep_that_keeps_nothing() -> object:
     @call
     def descend(depth: int) -> int:

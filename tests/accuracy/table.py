@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy.scenarios import KNOWN_FAILURES, SCENARIOS, Row
+from accuracy.scenarios import SCENARIOS, Row
 
 HEAD = """# Accuracy
 
@@ -35,11 +35,9 @@ class Section(NamedTuple):
 
 
 def measured_here() -> Section:
-    """Run every scenario in this interpreter, those that are known to fail in it included."""
+    """Run every scenario in this interpreter."""
     title = f"{platform.python_implementation()} {platform.python_version()}"
-    return Section(
-        title, [row for scenario in (*SCENARIOS, *KNOWN_FAILURES) for row in scenario.rows()]
-    )
+    return Section(title, [row for scenario in SCENARIOS for row in scenario.rows()])
 
 
 def saved(section: Section) -> str:

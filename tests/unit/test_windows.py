@@ -71,8 +71,8 @@ def _accounts(heap: FakeProbe, rss: FakeProbe, collector: CollectorProbe) -> Acc
 
 def opened(accounts: Accounts, *, trace_heap: bool = True, porous: bool = False) -> Window:
     """Return a window whose probes are ready."""
-    window = Window(accounts, trace_heap=trace_heap, porous=porous)
-    window.open()
+    window = Window(accounts)
+    window.open(trace_heap=trace_heap, porous=porous)
     return window
 
 
