@@ -19,7 +19,14 @@ CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
 
 # Tests that run programs in processes of their own can share the processors. The others measure
 # their own process, where another thread, such as a test runner's, would be in the numbers.
-PROGRAMS = ("unit/cli", "unit/exporters", "unit/test_configure.py", "docs", "examples")
+PROGRAMS = (
+    "unit/cli",
+    "unit/exporters",
+    "unit/test_configure.py",
+    "unit/test_propagation.py",
+    "docs",
+    "examples",
+)
 OF_PROGRAMS = ("-m", "not e2e", "-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("-m", "not e2e", "tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
 

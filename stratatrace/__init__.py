@@ -6,6 +6,7 @@ from stratatrace.configure import configure, shutdown
 from stratatrace.errors import StratatraceError
 from stratatrace.measurement import Measurement
 from stratatrace.profile import measure, profile_memory
+from stratatrace.propagation import propagate
 from stratatrace.version import __version__
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "configure",
     "measure",
     "profile_memory",
+    "propagate",
     "shutdown",
 ]

@@ -92,7 +92,7 @@ def describe_function(function: Callable[..., Any], options: Options) -> Callsit
     return Callsite(
         name=options.name or qualified_name,
         label=options.name,
-        function=f"{getattr(target, '__module__', None) or 'builtins'}.{qualified_name}",
+        function=f"{_module_name(getattr(target, '__module__', None))}.{qualified_name}",
         file=code.co_filename if code else None,
         line=code.co_firstlineno if code else None,
         attributes=options.attributes,
@@ -122,6 +122,7 @@ def describe_block(  # noqa: PLR0917 -- positional, so that remembering them cos
         budget_bytes: See `Callsite`.
         sample_ratio: See `Callsite`.
     """
+    module = _module_name(module)
     enclosing = "" if code.co_name == "<module>" else f".{code.co_qualname}"
     return Callsite(
         name=name or f"{module}{enclosing}",
@@ -132,3 +133,8 @@ def describe_block(  # noqa: PLR0917 -- positional, so that remembering them cos
         budget_bytes=budget_bytes,
         sample_ratio=sample_ratio,
     )
+
+
+def _module_name(name: str | None) -> str:
+    # What multiprocessing calls the main module in a worker: the function is the same one.
+    return "__main__" if name == "__mp_main__" else name or "builtins"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from stratatrace.typing import Scorer, Sink
+    from stratatrace.typing import Pipeline, Scorer, Sink
 
-__all__ = ["configure", "shutdown"]
+__all__ = ["configure", "install", "shutdown"]
 
 _OPTIONS = (
     "probe",
@@ -104,6 +104,29 @@ def configure(
         config = active.recorder.config
     if not config.disabled:
         own = pipeline.pipeline_for(output, endpoint, tracer_provider, meter_provider)
+    install(config, own, tracer_provider, meter_provider, sinks)
+    if previous is not None and previous is not own:
+        previous.close()
+
+
+def install(
+    config: Config,
+    own: Pipeline | None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    sinks: tuple[Sink, ...] = (),
+) -> None:
+    """Have calls measured as *config* says, and told to these providers.
+
+    Args:
+        config: How to measure.
+        own: What was set up for it; its providers count where the application has none.
+        tracer_provider: Whose spans, in place of either.
+        meter_provider: Whose metrics, likewise.
+        sinks: Further takers of every Measurement.
+    """
+    from stratatrace import pipeline  # noqa: PLC0415 -- as above
+
     if own is not None:
         # None is the application's own, where it has one of this kind.
         if own.pinned or not pipeline.application_has_tracer_provider():
@@ -119,8 +142,6 @@ def configure(
             sinks=sinks,
         )
     )
-    if previous is not None and previous is not own:
-        previous.close()
 
 
 def shutdown() -> None:

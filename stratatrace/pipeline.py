@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from stratatrace.config import DEFAULT_OUTPUT
 from stratatrace.errors import InvalidValueError
-from stratatrace.exporters import EndpointExport, FanOutMetricExporter, FileExport
+from stratatrace.exporters import EndpointExport, FanOutMetricExporter, FileExport, is_worker
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class OwnPipeline:
         pinned: bool = False,
     ) -> None:
         self.pinned = pinned
+        self._service_name = service_name
         self._exports = tuple(exports)
         resource = _resource(service_name)
         # The SDK's own exit handlers wait for half a minute.
@@ -121,6 +123,14 @@ class OwnPipeline:
             _logger.debug("stratatrace: metrics of the application's own are no longer exported")
         elif not application_has_meter_provider():
             metrics.set_meter_provider(self.meter_provider)
+
+    def elsewhere(self) -> Callable[[], OwnPipeline | None]:
+        """Return what sets up the same pipeline in another process; it can be pickled.
+
+        Where the application has providers of its own there, it gives None.
+        """
+        exports = tuple(export.elsewhere() for export in self._exports)
+        return partial(_remade, exports, self._service_name, pinned=self.pinned)
 
     def close(self) -> None:
         """Flush and close, within a bound; a second time does nothing."""
@@ -174,8 +184,7 @@ class OwnPipeline:
                 before=lambda: _call(this, OwnPipeline._end_with_child),
                 after_in_child=lambda: _call(this, OwnPipeline._after_fork_in_child),
             )
-        multiprocessing = sys.modules.get("multiprocessing")
-        if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        if is_worker():
             self._end_with_child()
             self._finalize_in_child()
 
@@ -211,6 +220,20 @@ def _close_when_told(
     method = shut_down()
     if method is not None:
         method()
+
+
+def _remade(
+    exports: Iterable[Callable[[], FileExport | EndpointExport]],
+    service_name: str | None,
+    *,
+    pinned: bool,
+) -> OwnPipeline | None:
+    if not pinned and application_has_tracer_provider() and application_has_meter_provider():
+        return None
+    pipeline = OwnPipeline([make() for make in exports], service_name=service_name, pinned=pinned)
+    if not pinned:
+        pipeline.make_global()
+    return pipeline
 
 
 def pipeline_for(

@@ -222,11 +222,13 @@ class Recorder:
 class _Active:
     """The recorder in force, and the one global that a program changes."""
 
-    __slots__ = ("_lock", "_metrics", "_recorder", "enabled")
+    __slots__ = ("_lock", "_metrics", "_recorder", "configured", "enabled")
 
     def __init__(self) -> None:
         #: Whether decorated functions measure at all; all that the disabled path looks at.
         self.enabled = True
+        #: Whether the program has said how to measure, and not left it to the environment.
+        self.configured = False
         self._recorder: Recorder | None = None
         self._metrics: WeakKeyDictionary[object, MetricSink] = WeakKeyDictionary()
         self._lock = threading.RLock()
@@ -254,6 +256,7 @@ class _Active:
             with self._lock:
                 if self._recorder is None:
                     self.install(Recorder(_config_of_environment()))
+                    self.configured = False
         return cast("Recorder", self._recorder)
 
     @property
@@ -274,6 +277,7 @@ class _Active:
         """
         with self._lock:
             previous, self._recorder = self._recorder, recorder
+            self.configured = recorder is not None or not enabled
             self.enabled = enabled and (recorder is None or not recorder.config.disabled)
             if previous is not None:
                 previous.stop()
@@ -283,12 +287,13 @@ class _Active:
     @contextmanager
     def replaced(self, recorder: Recorder) -> Iterator[None]:
         """Have *recorder* in force within the block."""
-        previous = self._recorder
+        previous, configured = self._recorder, self.configured
         self.install(recorder)
         try:
             yield
         finally:
             self.install(previous)
+            self.configured = configured
 
     def after_fork_in_child(self) -> None:
         """Take over the recorder in a forked child."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from stratatrace.measurement import AttributeValue, Measurement, Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -87,6 +89,10 @@ class Pipeline(Protocol):
     @property
     def pinned(self) -> bool:
         """Whether `configure()` must leave it in place."""
+        ...
+
+    def elsewhere(self) -> Callable[[], Pipeline | None]:
+        """Return what sets up the same in another process; it can be pickled."""
         ...
 
     def close(self) -> None:

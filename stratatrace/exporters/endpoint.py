@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from stratatrace.errors import InvalidValueError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextvars import Token
 
     from opentelemetry.sdk.trace import ReadableSpan
@@ -46,6 +47,7 @@ class EndpointExport:
 
     def __init__(self, endpoint: str | None) -> None:
         self.check(endpoint)
+        self._endpoint = endpoint
         self._name = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
         #: Whether the program is ending.
         self.ending = False
@@ -53,6 +55,10 @@ class EndpointExport:
         spans, metrics = _otlp_exporters(endpoint, _protocol(self._name))
         self.span_processor = _CountingProcessor(_QuietSpanExporter(spans, self))
         self.metric_exporter = _QuietMetricExporter(metrics, self)
+
+    def elsewhere(self) -> Callable[[], EndpointExport]:
+        """Return what makes the same export in another process; it can be pickled."""
+        return partial(EndpointExport, self._endpoint)
 
     @staticmethod
     def check(endpoint: str | None) -> None:

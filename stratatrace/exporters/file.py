@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from base64 import b64decode
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import (
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["FileExport"]
+__all__ = ["FileExport", "is_worker"]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -74,13 +76,18 @@ class FileExport(SpanProcessor):
             raise OutputError(msg) from error
         self.lost_spans = 0
         self._pending: list[ReadableSpan] = []
-        self._in_child = False
+        # A pool may end its workers by a signal as soon as their work is done.
+        self._in_worker = is_worker()
         # Reentrant: a collection while spans are encoded may end a span in a finalizer.
         self._lock = threading.RLock()
         self._written_at = self._metrics_at = time.monotonic()
         self.metric_exporter = _FileMetricExporter(self)
         #: Has the metrics collected, and so written; set by whoever owns the reader.
         self.collect_metrics: Callable[[], object] = lambda: None
+
+    def elsewhere(self) -> Callable[[], FileExport]:
+        """Return what makes the same export in another process; it can be pickled."""
+        return partial(FileExport, self.path.absolute())
 
     @property
     def span_processor(self) -> SpanProcessor:
@@ -122,7 +129,7 @@ class FileExport(SpanProcessor):
     def after_fork_in_child(self) -> None:
         """Drop the parent's spans: it writes them itself."""
         self._lock = threading.RLock()
-        self._in_child = True
+        self._in_worker = True
         self._pending.clear()
 
     def write_metrics(self, data: MetricsData) -> bool:
@@ -133,8 +140,8 @@ class FileExport(SpanProcessor):
         return self._append(line)
 
     def _is_time_to_write(self) -> bool:
-        if self._in_child and not active.measuring:
-            return True  # A pool may end its workers by a signal as soon as their work is done.
+        if self._in_worker and not active.measuring:
+            return True
         waited = time.monotonic() - self._written_at
         return len(self._pending) >= _SPANS_A_WRITE or waited >= _SECONDS_BETWEEN_WRITES
 
@@ -164,6 +171,12 @@ class FileExport(SpanProcessor):
                 _logger.warning("stratatrace cannot write to %s: %s", self.path, error)
             return False
         return True
+
+
+def is_worker() -> bool:
+    """Tell whether this process is a child of multiprocessing, which passes atexit by."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 class _FileMetricExporter(MetricExporter):

@@ -118,3 +118,12 @@ def test_a_block_in_a_module_is_named_by_the_module() -> None:
     """There is no function around it."""
     code = compile("pass", "app.py", "exec")
     assert describe_block("app", code, 1, None, None, None).function == "app"
+
+
+def test_the_main_module_of_a_worker_has_the_name_of_its_parents() -> None:
+    """A function and a block are one callsite in all processes of a program."""
+    namespace: dict[str, Any] = {"__name__": "__mp_main__"}
+    exec("def work(): pass", namespace)
+    assert describe_function(namespace["work"], Options()).function == "__main__.work"
+    code = namespace["work"].__code__
+    assert describe_block("__mp_main__", code, 1, None, None, None).function == "__main__.work"

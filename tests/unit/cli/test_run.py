@@ -413,6 +413,30 @@ def test_forked_children_are_in_the_file_and_the_table(tmp_path: Path, measured:
     assert len(pids) >= 3
 
 
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_workers_that_were_started_anew_are_in_the_table(
+    start_method: str, tmp_path: Path, measured: Run
+) -> None:
+    """Where their work comes by `propagate`: they write to the file of the run."""
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent(f"""
+            import multiprocessing
+            from stratatrace import profile_memory, propagate
+
+            @profile_memory
+            def work(size):
+                return len(bytearray(size))
+
+            if __name__ == "__main__":
+                with multiprocessing.get_context("{start_method}").Pool(2) as pool:
+                    pool.map(propagate(work), [1_000_000] * 4)
+        """)
+    )
+    done = measured("program.py")
+    assert [line.split()[:2] for line in done.stderr.splitlines()[1:2]] == [["__main__.work", "4"]]
+    assert len(spans_of(tmp_path / "stratatrace.jsonl")) == 4
+
+
 def test_a_program_that_configures_itself_keeps_the_numbers_of_the_run(
     tmp_path: Path, measured: Run
 ) -> None:
