@@ -6,6 +6,7 @@ import logging
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from stratatrace.errors import NotReadyError
 from stratatrace.measurement import Callsite, Measurement
 from stratatrace.recorder import active
 from stratatrace.windows import Window
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import AttributeValue
 
-__all__ = ["Call", "begin", "prepare"]
+__all__ = ["Call", "begin", "misplaced", "prepare"]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -224,6 +225,19 @@ def begin(
     call = prepare(callsite, attributes, trace_heap=trace_heap, porous=porous)
     call.resume()
     return call
+
+
+def misplaced(callsite: Callsite, doing: str) -> None:
+    """Count an end that has no beginning.
+
+    Args:
+        callsite: Where it happened.
+        doing: What cannot be done, to complete the sentence "stratatrace could not ...".
+    """
+    recorder = _recorder()
+    if recorder is not None:
+        error = NotReadyError("it was not entered, or was left before")
+        recorder.guard.caught(callsite, doing, error)
 
 
 def _recorder() -> Recorder | None:

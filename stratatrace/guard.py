@@ -29,14 +29,17 @@ class Guard:
         self._named: set[str] = set()
         self._lock = threading.Lock()
 
-    def caught(self, callsite: Callsite, doing: str) -> None:
-        """Account for the exception being handled.
+    def caught(self, callsite: Callsite, doing: str, error: Exception | None = None) -> None:
+        """Account for a failure.
 
         Args:
             callsite: Where it happened.
             doing: What failed, to complete the sentence "stratatrace could not ...".
+            error: Why; None takes the exception that the caller is handling.
         """
         if self.strict:
+            if error is not None:
+                raise error
             raise  # noqa: PLE0704 -- the exception that the caller is handling
         with self._lock:
             self.failures += 1
@@ -49,7 +52,7 @@ class Guard:
                 "failures there are only counted",
                 doing,
                 callsite.function,
-                exc_info=True,  # noqa: LOG014 -- the caller is handling it
+                exc_info=error or True,
             )
 
     def after_fork_in_child(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast, overload
 
-from stratatrace.calls import begin
+from stratatrace.calls import begin, misplaced
 from stratatrace.callsites import Options, describe_block, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from stratatrace.measurement import Measurement
@@ -147,9 +147,12 @@ class MemoryProfile:
     ) -> None:
         """End measuring; the block's exception goes on."""
         block = self._entered
-        if block is not None:
-            self._entered = block.outer
-            block.end(error)
+        if block is None:
+            frame = sys._getframe(1)  # noqa: SLF001 -- as in __enter__
+            misplaced(self._described(frame), "end a block")
+            return
+        self._entered = block.outer
+        block.end(error)
 
     def __aenter__(self) -> Coroutine[Any, Any, Block]:
         """Begin to measure the block."""
@@ -167,8 +170,15 @@ class MemoryProfile:
         self.__exit__(kind, error, traceback)
 
     def _enter(self, frame: FrameType, *, porous: bool) -> Block:
+        # Linked and not in a list, which would free its storage when the block is measured.
+        self._entered = block = Block(self._described(frame), outer=self._entered)
+        # The last, so that nothing here is charged.
+        block.begin(self._options.attributes, porous=porous)
+        return block
+
+    def _described(self, frame: FrameType) -> Callsite:
         options = self._options
-        callsite = describe_block(
+        return describe_block(
             frame.f_globals.get("__name__", "__main__"),
             frame.f_code,
             frame.f_lineno,
@@ -176,10 +186,6 @@ class MemoryProfile:
             options.budget_bytes,
             options.sample_ratio,
         )
-        # Linked and not in a list, which would free its storage when the block is measured.
-        self._entered = block = Block(callsite, outer=self._entered)
-        block.begin(options.attributes, porous=porous)  # The last, so that nothing here is charged.
-        return block
 
 
 class Block:

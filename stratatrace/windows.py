@@ -17,7 +17,10 @@ import _thread
 import threading
 import time
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
+
+from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
     from stratatrace.measurement import RssPeakMethod
@@ -222,8 +225,9 @@ class Accounts:
 class Window:
     """One call's stay on the accounts: opened, resumed and paused any number of times, closed.
 
-    Only what happens between `resume` and `pause` is charged to it. A probe that fails costs the
-    fields that it feeds; its error is raised by `close`, when the call has ended.
+    Only what happens between `resume` and `pause`, both in one thread, is charged to it. A probe
+    that fails costs the fields that it feeds; its error is raised by `close`, when the call has
+    ended.
 
     Args:
         accounts: Where to open tabs.
@@ -231,7 +235,9 @@ class Window:
 
     __slots__ = (
         "_accounts",
+        "_closed",
         "_collections",
+        "_duration_ns",
         "_error",
         "_gc_time_ns",
         "_heap",
@@ -243,6 +249,7 @@ class Window:
         "_rss_before_bytes",
         "_rss_tab",
         "_shared",
+        "_thread",
     )
 
     def __init__(self, accounts: Accounts) -> None:
@@ -253,10 +260,12 @@ class Window:
         self._heap_tab = Tab()
         self._rss_tab = Tab()
         self._rss_before_bytes: int | None = None
-        self._shared = False
+        self._shared = self._closed = False
+        self._thread = 0
         self._others_ns = 0
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
         self._error: Exception | None = None
+        self._duration_ns = 0
         self._opened_ns = time.perf_counter_ns()
 
     def open(self, *, trace_heap: bool, porous: bool = False) -> None:
@@ -302,6 +311,7 @@ class Window:
             if heap is not None:
                 self._shared = self._shared or not heap.alone
                 self._others_ns = _others_at_most_ns()
+                self._thread = get_ident()
                 heap.charge(self._heap_tab, held_bytes)
             elif accounts.heap is not None and held_bytes is not None:
                 accounts.heap.unhold(held_bytes)
@@ -315,6 +325,9 @@ class Window:
         try:
             if heap is not None and self._heap_tab.open:
                 level_bytes = heap.release(self._heap_tab)
+                if self._thread != get_ident():
+                    msg = "a step began in one thread and ended in another: whose heap is it?"
+                    self._fail(self._heap_tab, ProbeError(msg))
                 # Processor time of others tells also of threads that came and went unseen.
                 others_ns = _others_at_least_ns() - self._others_ns
                 self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
@@ -332,8 +345,14 @@ class Window:
         """Let the probes go; the window must be paused.
 
         Raises:
+            ProbeError: It was closed before, or a clock has stepped back.
             Exception: The first failure of a probe since the window was opened.
         """
+        if self._closed:
+            msg = "a window was closed twice"
+            raise ProbeError(msg)
+        self._closed = True
+        self._duration_ns = time.perf_counter_ns() - self._opened_ns
         for account, tab in ((self._rss, self._rss_tab), (self._heap, self._heap_tab)):
             if account is not None:
                 try:
@@ -342,14 +361,16 @@ class Window:
                     self._fail(tab, error)
         if self._error is not None:
             raise self._error
+        if self._duration_ns < 0 or self._gc_time_ns < 0:
+            msg = "the clock has stepped back during the call"
+            raise ProbeError(msg)
 
     def numbers(self) -> dict[str, Any]:
         """Return the fields of the call's Measurement, once the window is closed."""
         heap_tab, rss_tab = self._heap_tab, self._rss_tab
-        duration_ns = time.perf_counter_ns() - self._opened_ns
         numbers: dict[str, Any] = {
-            "duration_ns": duration_ns if duration_ns >= 0 else None,
-            "gc_time_ns": self._gc_time_ns,
+            "duration_ns": self._duration_ns if self._duration_ns >= 0 else None,
+            "gc_time_ns": self._gc_time_ns if self._gc_time_ns >= 0 else None,
             "gc_collections": self._collections,
         }
         if self._heap is not None and heap_tab.charged and not heap_tab.failed:

@@ -855,6 +855,55 @@ def two_spikes_after_each_other() -> object:
 
 
 @scenario(
+    Truth(call="child", calls=3, rss=64 * MIB, attribution="process"),
+    Truth(call="parent", rss=64 * MIB, attribution="process"),
+)
+def a_spike_while_calls_of_three_threads_are_open() -> object:
+    all_open, all_over = threading.Barrier(4), threading.Barrier(4)
+
+    @child
+    def wait() -> None:
+        all_open.wait(30)
+        all_over.wait(30)
+
+    @parent
+    def spike() -> None:
+        all_open.wait(30)
+        _touched(64 * MIB).close()
+        all_over.wait(30)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    spike()
+    for thread in threads:
+        thread.join()
+    return threads
+
+
+@scenario(
+    Truth(call="child", label="the task", rss=64 * MIB),
+    Truth(call="parent", label="the others", calls=19, rss=0),
+)
+def a_spike_of_one_of_twenty_tasks() -> object:
+    @child
+    async def spike() -> None:
+        await asyncio.sleep(0)
+        _touched(64 * MIB).close()
+        await asyncio.sleep(0)
+
+    @parent
+    async def wait() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def side_by_side() -> None:
+        await asyncio.gather(*(wait() for _ in range(10)), spike(), *(wait() for _ in range(9)))
+
+    return asyncio.run(side_by_side())
+
+
+@scenario(
     Truth(call="child", rss=64 * MIB, net=0, peak=buffer(64 * MIB)),
     Truth(
         call="parent",

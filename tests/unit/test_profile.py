@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import pytest
 from opentelemetry import trace
 
 from stratatrace import StratatraceError, measure, profile_memory
+from stratatrace.recorder import active
+from stratatrace.testing import recording
 
 if TYPE_CHECKING:
     from stratatrace.testing import ListSink
@@ -219,3 +222,34 @@ class TestMeasure:
         before = trace.get_current_span()
         measure(len, [])
         assert trace.get_current_span() is before
+
+
+def test_a_block_that_is_left_twice_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The program is not affected, and the block is told of once."""
+    with recording(strict=False) as sink:
+        recorder = active.recorder
+        block = profile_memory("twice")
+        with block:
+            pass
+        for expected in (1, 2):
+            block.__exit__(None, None, None)
+            assert recorder.guard.failures == expected
+    assert [m.callsite.name for m in sink.measurements] == ["twice"]
+    assert caplog.text.count("it was not entered, or was left before") == 1
+
+
+def test_a_block_that_is_left_in_another_thread_has_no_heap(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its heap is that of two threads; it is told of, without."""
+    with recording(strict=False) as sink:
+        recorder = active.recorder
+        block = profile_memory("handed over")
+        block.__enter__()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(block.__exit__, None, None, None).result(30)
+        assert recorder.guard.failures == 1
+    assert (sink.last.heap_net_bytes, sink.last.heap_peak_bytes) == (None, None)
+    assert sink.last.attribution is None
+    assert sink.last.rss_peak_bytes is not None
+    assert "a step began in one thread and ended in another" in caplog.text

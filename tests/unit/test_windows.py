@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -530,6 +531,59 @@ class TestWindow:
         with suppress(ProbeError):
             closed(opened(accounts))
         assert heap.starts == 0
+
+    def test_a_step_that_ends_in_another_thread_has_no_heap(
+        self, accounts: Accounts, heap: FakeProbe
+    ) -> None:
+        """Nobody can say whose heap it is; the rest is right, and the next window too."""
+        window = opened(accounts)
+        window.resume()
+        heap.use(10)
+        thread = threading.Thread(target=window.pause)
+        thread.start()
+        thread.join()
+        with pytest.raises(ProbeError, match="in one thread and ended in another"):
+            window.close()
+        numbers = window.numbers()
+        assert "heap_net_bytes" not in numbers
+        assert "attribution" not in numbers
+        assert numbers["rss_net_bytes"] == 0
+        assert heap.starts == 0
+        assert accounts.heap is not None
+        assert not accounts.heap.charging
+
+    def test_closing_twice_is_an_error(self, accounts: Accounts, heap: FakeProbe) -> None:
+        """The probes are given back once, and the numbers stay."""
+        window = opened(accounts)
+        window.resume()
+        heap.use(10)
+        window.pause()
+        numbers = closed(window)
+        with pytest.raises(ProbeError, match="closed twice"):
+            window.close()
+        assert window.numbers() == numbers
+        assert numbers["heap_net_bytes"] == 10
+        assert heap.starts == 0
+
+    @pytest.mark.parametrize("field", ["duration_ns", "gc_time_ns"])
+    def test_a_clock_that_steps_back_is_an_error(
+        self, field: str, accounts: Accounts, heap: FakeProbe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was read off it is not known; the memory is."""
+        window = opened(accounts)
+        window.resume()
+        heap.use(10)
+        if field == "duration_ns":
+            now = time.perf_counter_ns()
+            monkeypatch.setattr("time.perf_counter_ns", lambda: now - 10**12)
+        else:
+            monkeypatch.setattr(accounts.collector, "time_ns", -5)
+        window.pause()
+        with pytest.raises(ProbeError, match="stepped back"):
+            window.close()
+        numbers = window.numbers()
+        assert {name for name, number in numbers.items() if number is None} == {field}
+        assert numbers["heap_net_bytes"] == 10
 
     def test_windows_overlap_in_any_order(self, accounts: Accounts, heap: FakeProbe) -> None:
         """Two calls that are neither nested nor apart each have their own."""
