@@ -326,3 +326,29 @@ def test_script_under_run_exports_all_its_metrics(
         point.value for export in metrics["stratatrace.heap.peak"] for point in export.points
     )
     assert peak == pytest.approx(8 * MIB, rel=0.01)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_workers_export_for_themselves(start_method: str, protocol: str, rotel: Rotel) -> None:
+    """Each task's span arrives once, in the trace of the call that handed it out."""
+    service = unique("workers")
+    finished = run_program(
+        "workers.py",
+        start_method,
+        environment={
+            "OTEL_SERVICE_NAME": service,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": (
+                rotel.grpc_endpoint if protocol == "grpc" else rotel.http_endpoint
+            ),
+        },
+    )
+    sizes: list[Any] = finished.told
+    spans = rotel.spans(service, count=2 + len(sizes))
+    (parent,) = (span for span in spans if span.name == "hand out")
+    handed_out = [span for span in spans if span.trace_id == parent.trace_id and span != parent]
+    assert {span.parent_id for span in handed_out} == {parent.span_id}
+    peaks: list[Any] = [span.attributes["stratatrace.heap.peak"] for span in handed_out]
+    assert sorted(peaks) == pytest.approx(sizes, rel=0.01, abs=4096)
+    assert finished.stderr == ""
