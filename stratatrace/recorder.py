@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
+from stratatrace.accounts import Account
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
@@ -22,7 +23,7 @@ from stratatrace.probes import CollectorProbe, heap_probe, resident_probe
 from stratatrace.scoring import SCORERS, Baseline
 from stratatrace.telemetry.metrics import MetricSink
 from stratatrace.telemetry.spans import SpanSink
-from stratatrace.windows import Account, Accounts
+from stratatrace.windows import Accounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

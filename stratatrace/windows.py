@@ -1,208 +1,29 @@
 """Windows: what one call is charged with, from its first step to its last.
 
-An `Account` is the ledger of one source of numbers. A `Tab` is what one window has run up on one
-account. A `Window` holds a call's tabs, and closing it gives its numbers.
-
-The kernel and tracemalloc keep one peak each, and whoever resets it for a new window erases it for
-all others. So every stretch between two looks is *folded*: its peak is kept in the newest open tab,
-and handed down when that tab closes. Tabs may overlap in any order, nested or not; in the nested
-case everything here takes constant time.
-
-No I/O and no telemetry in this module.
+A `Window` holds a call's tabs on the accounts, and closing it gives its numbers. No I/O and no
+telemetry in this module.
 """
 
 from __future__ import annotations
 
-import _thread
-import threading
 import time
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.accounts import Tab
 from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
+    from stratatrace.accounts import Account
     from stratatrace.measurement import RssPeakMethod
     from stratatrace.probes.collector import CollectorProbe
-    from stratatrace.typing import Probe
 
-__all__ = ["Account", "Accounts", "Tab", "Window"]
-
-# `hold` gives out a level: an int object of ours, which its holder drops after `unhold`, when the
-# program is charged again. It is what the allocator is asked for, for an int of this size.
-_LEVEL_OBJECT_BYTES = 32
-
-_CALIBRATIONS = 5
-
-# Where the own bytes of a calibrated account begin. Python keeps one object of each small int, so
-# that own bytes near zero would take no memory where all others do.
-_NO_SMALL_INT = 1 << 20
+__all__ = ["Accounts", "Window"]
 
 # By how much two processor clocks of one process may disagree. A thread takes longer than this only
 # to start.
 _CLOCKS_NS = 2_000
-
-
-class Tab:
-    """What one window has run up on one account."""
-
-    __slots__ = ("base_bytes", "charged", "failed", "net_bytes", "open", "peak_bytes", "top_bytes")
-
-    def __init__(self) -> None:
-        #: The account's level at which this tab stands at zero.
-        self.base_bytes = 0
-        #: The account's highest level since this tab, and none newer, was open.
-        self.top_bytes = 0
-        #: What was run up until the last release, and the highest that it ever stood.
-        self.net_bytes = 0
-        self.peak_bytes = 0
-        self.open = False
-        #: Whether it was ever open.
-        self.charged = False
-        #: Whether the probe could not be read at one of its ends: then the rest means nothing.
-        self.failed = False
-
-
-class Account:
-    """The ledger of one probe: its level, less what stratatrace itself has taken.
-
-    Thread-safe. The lock is reentrant because a garbage collection may run a finalizer, and that a
-    measured function, inside any of these methods.
-    """
-
-    def __init__(self, probe: Probe) -> None:
-        self.probe = probe
-        # The first is never closed: a list that is emptied would give its storage back, and take
-        # it again while somebody is charged.
-        self._tabs = [Tab()]
-        self._own_bytes = 0
-        self._lock = threading.RLock()
-        self._calibrated = False
-        self._empty_net_bytes = self._empty_peak_bytes = 0
-
-    def charge(self, tab: Tab, held_bytes: int | None = None) -> None:
-        """Charge *tab* from now on.
-
-        Args:
-            tab: A new tab, or one that was released before.
-            held_bytes: What `hold` returned, where it was called: holding ends here.
-        """
-        with self._lock:
-            failed, tab.failed = tab.failed, True
-            # The tab's numbers are objects of ours, which a calibrated account charges to nobody.
-            looks_again = self._calibrated or held_bytes is not None
-            if held_bytes is None:
-                held_bytes = self._fold()
-            tab.top_bytes = held_bytes
-            tab.base_bytes = held_bytes - tab.net_bytes
-            if looks_again:
-                self._resume(held_bytes)
-            tab.failed = failed
-            tab.open = tab.charged = True
-            self._tabs.append(tab)
-
-    def release(self, tab: Tab) -> int:
-        """Charge *tab* no more; return the account's level, for `unhold`."""
-        with self._lock:
-            tab.open = False
-            try:
-                level_bytes = self._fold()
-            except Exception:
-                tab.failed = True
-                raise
-            finally:
-                self._remove(tab)
-            tab.net_bytes = level_bytes - tab.base_bytes - self._empty_net_bytes
-            top_bytes = tab.top_bytes - tab.base_bytes - self._empty_peak_bytes
-            tab.peak_bytes = max(tab.peak_bytes, top_bytes, tab.net_bytes)
-            return level_bytes
-
-    def calibrate(self) -> None:
-        """Measure what an empty stretch reads, which is taken off every stretch from then on."""
-        with self._lock:
-            if self._calibrated:
-                return
-            self._own_bytes += _NO_SMALL_INT
-            self._calibrated = True
-            try:
-                readings = [self._empty_stretch() for _ in range(_CALIBRATIONS)]
-            except Exception:
-                self._calibrated = False
-                raise
-            # Never less than nothing: another thread may have freed something meanwhile.
-            nets, peaks = zip(*readings, strict=True)
-            self._empty_net_bytes, self._empty_peak_bytes = max(0, min(nets)), max(0, min(peaks))
-
-    def _empty_stretch(self) -> tuple[int, int]:
-        tab = Tab()
-        self.charge(tab)
-        self.release(tab)
-        return tab.net_bytes, tab.peak_bytes
-
-    def hold(self) -> int | None:
-        """Charge nobody until `unhold`; return the level, or None where no tab is open."""
-        if not self.charging:  # Looked at without the lock first: it is so at nearly every call.
-            return None
-        with self._lock:
-            return self._fold() if self.charging else None
-
-    def unhold(self, level_bytes: int) -> int:
-        """Go on charging from the level that `hold` returned.
-
-        Returns:
-            The bytes that were taken while nobody was charged; negative when some were freed.
-        """
-        with self._lock:
-            if not self.charging:
-                return 0
-            own_bytes = self._own_bytes
-            self._resume(level_bytes)
-            taken_bytes = self._own_bytes - own_bytes
-            self._own_bytes -= _LEVEL_OBJECT_BYTES
-            return taken_bytes
-
-    def after_fork_in_child(self) -> None:
-        """Forget the parent's tabs, and a lock that another of its threads may have held."""
-        self._lock = threading.RLock()
-        self._tabs = [Tab()]
-        self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
-        self.probe.after_fork_in_child()
-
-    def _remove(self, tab: Tab) -> None:
-        tabs = self._tabs
-        position = len(tabs) - 1
-        while tabs[position] is not tab:  # Newer tabs that are still open: their tops are ours too.
-            tab.top_bytes = max(tab.top_bytes, tabs[position].top_bytes)
-            position -= 1
-        del tabs[position]
-        below = tabs[position - 1]
-        below.top_bytes = max(below.top_bytes, tab.top_bytes)
-
-    def _fold(self) -> int:
-        """Keep the peak of the stretch that ends here; return the level."""
-        level_bytes, peak_bytes = self.probe.mark()
-        newest = self._tabs[-1]
-        newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
-        return level_bytes - self._own_bytes
-
-    def _resume(self, level_bytes: int) -> None:
-        """End a stretch of our own: everything since *level_bytes* was taken by nobody."""
-        if self.alone:
-            self._own_bytes = self.probe.mark().level_bytes - level_bytes
-        else:
-            # Another thread may have peaked meanwhile, and a peak must not be lost.
-            self._own_bytes += self._fold() - level_bytes
-
-    @property
-    def charging(self) -> bool:
-        """Whether any tab is open."""
-        return len(self._tabs) > 1
-
-    @property
-    def alone(self) -> bool:
-        """Whether this is the only Python thread of the process."""
-        return not _thread._count()  # noqa: SLF001 -- threading.active_count takes a lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,17 +141,10 @@ class Window:
 
     def pause(self) -> int | None:
         """The step has ended; return the heap account's level, for `unhold`."""
-        heap = self._heap
-        level_bytes = None
+        held_bytes = None
         try:
-            if heap is not None and self._heap_tab.open:
-                level_bytes = heap.release(self._heap_tab)
-                if self._thread != get_ident():
-                    msg = "a step began in one thread and ended in another: whose heap is it?"
-                    self._fail(self._heap_tab, ProbeError(msg))
-                # Processor time of others tells also of threads that came and went unseen.
-                others_ns = _others_at_least_ns() - self._others_ns
-                self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
+            if self._heap is not None and self._heap_tab.open:
+                held_bytes = self._pause_heap(self._heap)
         except Exception as error:
             self._fail(self._heap_tab, error)
         self._count_collections(1)
@@ -339,7 +153,18 @@ class Window:
                 self._rss.release(self._rss_tab)
         except Exception as error:
             self._fail(self._rss_tab, error)
-        return level_bytes
+        return held_bytes
+
+    def _pause_heap(self, heap: Account) -> int | None:
+        if self._thread != get_ident():
+            heap.abandon(self._heap_tab)
+            msg = "a step began in one thread and ended in another: whose heap is it?"
+            raise ProbeError(msg)
+        held_bytes = heap.release(self._heap_tab)
+        # Processor time of others tells also of threads that came and went unseen.
+        others_ns = _others_at_least_ns() - self._others_ns
+        self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
+        return held_bytes
 
     def close(self) -> None:
         """Let the probes go; the window must be paused.
