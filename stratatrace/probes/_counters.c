@@ -1,0 +1,836 @@
+/* The native heap probe: what each thread allocates and frees, to the byte, always on.
+
+   Hooks stand before the allocators of Python's three domains, and before those of numpy's arrays.
+   A hook forwards the request, remembers the block's size, and adds it to counters of the calling
+   thread. No lock is taken, no memory is allocated from a hooked allocator, nothing is formatted:
+   a pair of malloc and free costs some tens of instructions.
+
+   The size of every live block is kept in a *shadow map*, which has one byte for each granule of
+   16 bytes of address space. Blocks do not share granules. The map is a radix tree over the
+   address; its parts are made when the first block in their range is marked:
+
+       address   | 47 .. 34 | 33 .. 20 | 19 .. 4 | 3 .. 0 |
+                      |          |          |
+          root[16384] -> branch[16384] -> leaf[65536]       (a leaf covers 1 MiB)
+
+   The byte of a block's first granule, its *mark*, tells the size that was asked for:
+
+       0          no block that we know of begins here
+       1 .. 254   a block of 0 .. 253 bytes
+       255        a block of 254 bytes or more, whose size stands in full in one of its other bytes
+
+       granules of a block of 300 bytes, the first of which has a number that is 5 modulo 8:
+
+            5    6    7  | 8    9    10   11   12   13   14   15 | 16   17 ...  23
+         +-----+----+----+---------------------------------------+----+----+--+----+
+         | 255 |  0 |  0 |          300, as eight bytes          |  0 |  0 |..|  0 |
+         +-----+----+----+---------------------------------------+----+----+--+----+
+
+   A block of 254 bytes has 16 granules, so that the next eight aligned bytes are always its own. They
+   are aligned to be read and written in one piece. The last ones of a leaf may reach eight bytes
+   beyond its end, where each leaf has room for them.
+
+   All bytes are zero but for those of live blocks, so whatever was allocated while nothing counted
+   reads as untracked: its free counts nothing.
+
+   Concurrency. The raw domain is called without the GIL, by threads that Python has never heard of.
+
+   - Counters are thread-local: nobody else reads or writes them.
+   - A mark is written by the thread that has just been given the block, or is about to give it
+     back. The allocator hands a block over from one thread to another in order, and marks with it,
+     as they are written before the block is given away. A mark is therefore always taken off
+     *before* the allocator below is called, which may hand the block to somebody else at once.
+   - Parts of the tree are published by compare-and-swap, and never freed. A reader reaches what it
+     points to through the pointer itself, an order that every processor keeps.
+   - `start` and `stop` are called with the GIL, and look at nobody else's state: see there. */
+
+#if !defined(PYPY_VERSION) && !defined(Py_BUILD_CORE_MODULE)
+#  define Py_BUILD_CORE_MODULE 1 /* For _freelists.h; to be defined before anything is included. */
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "_platform.h"
+
+#if defined(PYPY_VERSION)
+#  error "PyPy has no allocator hooks: install with STRATATRACE_NO_EXTENSION=1"
+#elif defined(Py_GIL_DISABLED)
+#  error "a free-threaded Python allocates in other ways: install with STRATATRACE_NO_EXTENSION=1"
+#elif SIZEOF_VOID_P != 8
+#  error "the shadow map is made for addresses of 64 bits: install with STRATATRACE_NO_EXTENSION=1"
+#endif
+
+#if defined(WITH_FREELISTS) && PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000
+#  define FREE_LISTS_KNOWN 1
+#else
+#  define FREE_LISTS_KNOWN 0
+#endif
+#include "_freelists.h"
+
+/* --- Counters of a thread ------------------------------------------------------------------------ */
+
+typedef struct {
+    int64_t live;        /* Bytes allocated less bytes freed; freed bytes are the difference. */
+    int64_t peak;        /* The highest that `live` stood since the last mark. */
+    int64_t allocated;   /* Bytes. */
+    int64_t allocations; /* Blocks. */
+    int64_t frees;       /* Blocks. */
+    /* Nonzero while an allocator below one of our hooks runs, or an object of our own is made: what
+       is allocated then is not counted. pymalloc takes its large blocks and its bookkeeping from
+       the raw domain, where they would be counted a second time. */
+    uint8_t inside;
+    /* Which hooks a request of ours has come through, while `inside` is PROBING. */
+    uint8_t reached;
+} Counters;
+
+enum { OUTSIDE, INSIDE, PROBING };
+
+/* Zero in a new thread, gone with it: nothing is allocated for a thread and nothing can leak. */
+THREAD_LOCAL Counters counters;
+
+ALWAYS_INLINE void
+count_allocation(Counters *mine, int64_t size)
+{
+    int64_t live = mine->live + size;
+    mine->allocated += size;
+    mine->allocations++;
+    mine->live = live;
+    if (UNLIKELY(live > mine->peak)) {
+        mine->peak = live;
+    }
+}
+
+ALWAYS_INLINE void
+count_free(Counters *mine, int64_t size)
+{
+    mine->live -= size;
+    mine->frees++;
+}
+
+/* --- The shadow map ------------------------------------------------------------------------------ */
+
+#define LEVEL_ENTRIES ((size_t)1 << 14)
+#define LEAF_GRANULES ((size_t)1 << 16)
+#define LEAF_BYTES (LEAF_GRANULES + sizeof(uint64_t))
+#define LARGE_MARK 255
+#define SMALLEST_LARGE 254
+
+typedef uint8_t Leaf;
+typedef struct {
+    Leaf *leaves[LEVEL_ENTRIES];
+} Branch;
+typedef struct {
+    Branch *branches[LEVEL_ENTRIES];
+} Root;
+
+/* The one map of the process, and the one that has no parts and gets none, which is looked into
+   while nothing is counted: a hook that finds no leaf there has found out that it has nothing to
+   do, which costs a hook that has something to do nothing at all. Neither takes memory before it is
+   written to. */
+static Root map, no_map;
+static Root *root = &no_map;
+
+ALWAYS_INLINE Leaf *
+leaf_of(void *block)
+{
+    /* User space ends at 2^47, or at 2^48 on some processors. Higher addresses are given only to
+       those who ask the kernel for them; they would share the entries of lower ones. */
+    uintptr_t address = (uintptr_t)block;
+    Branch *branch = LOAD_RELAXED(&LOAD_RELAXED(&root)->branches[address >> 34 & (LEVEL_ENTRIES - 1)]);
+    if (UNLIKELY(branch == NULL)) {
+        return NULL;
+    }
+    return LOAD_RELAXED(&branch->leaves[address >> 20 & (LEVEL_ENTRIES - 1)]);
+}
+
+ALWAYS_INLINE uint16_t
+granule_of(void *block)
+{
+    return (uint16_t)((uintptr_t)block >> 4);
+}
+
+/* Where a large block's size stands in full: the next eight aligned bytes after its mark. */
+ALWAYS_INLINE uint64_t *
+full_size_of(Leaf *leaf, uint16_t granule)
+{
+    return (uint64_t *)(leaf + (((size_t)granule + 8) & ~(size_t)7));
+}
+
+/* Take off the mark of a block that is marked; return its size, or -1 where there is none. */
+NEVER_INLINE int64_t
+unmark_large(Leaf *leaf, uint16_t granule)
+{
+    uint64_t *full = full_size_of(leaf, granule);
+    uint64_t size = LOAD_RELAXED(full);
+    STORE_RELAXED(&leaf[granule], (uint8_t)0);
+    /* `start` has cleared the size since the mark was read: the block is from before it. */
+    if (size < SMALLEST_LARGE) {
+        return -1;
+    }
+    STORE_RELAXED(full, (uint64_t)0);
+    return (int64_t)size;
+}
+
+/* Take off the mark of a block; return its size, or -1 where it has none. */
+ALWAYS_INLINE int64_t
+unmark(void *block)
+{
+    Leaf *leaf = leaf_of(block);
+    if (UNLIKELY(leaf == NULL)) {
+        return -1;
+    }
+    uint16_t granule = granule_of(block);
+    uint8_t mark = LOAD_RELAXED(&leaf[granule]);
+    if (UNLIKELY(mark == LARGE_MARK)) {
+        return unmark_large(leaf, granule);
+    }
+    if (LIKELY(mark != 0)) { /* Else a page of the map would be taken for nothing. */
+        STORE_RELAXED(&leaf[granule], (uint8_t)0);
+    }
+    return (int64_t)mark - 1;
+}
+
+static void
+set_mark(Leaf *leaf, uint16_t granule, size_t size)
+{
+    if (size < SMALLEST_LARGE) {
+        STORE_RELAXED(&leaf[granule], (uint8_t)(size + 1));
+    }
+    else {
+        STORE_RELAXED(full_size_of(leaf, granule), (uint64_t)size);
+        STORE_RELAXED(&leaf[granule], (uint8_t)LARGE_MARK);
+    }
+}
+
+/* Return what an entry of the tree points to; make it first where there is nothing. */
+static void *
+grown(void **entry, size_t size)
+{
+    void *part = LOAD_RELAXED(entry);
+    if (part == NULL) {
+        part = pages_new(size);
+        if (part != NULL && !SWAP_IF_NULL(entry, part)) {
+            pages_free(part, size); /* Another thread was faster. */
+            part = LOAD_RELAXED(entry);
+        }
+    }
+    return part;
+}
+
+/* Return the leaf of a block, or NULL: nothing is counted, or there is no memory for the map. */
+NEVER_INLINE Leaf *
+grown_leaf_of(void *block)
+{
+    uintptr_t address = (uintptr_t)block;
+    if (LOAD_RELAXED(&root) == &no_map) {
+        return NULL;
+    }
+    void **entry = (void **)&map.branches[address >> 34 & (LEVEL_ENTRIES - 1)];
+    Branch *branch = grown(entry, sizeof(Branch));
+    if (branch == NULL) {
+        return NULL;
+    }
+    return grown((void **)&branch->leaves[address >> 20 & (LEVEL_ENTRIES - 1)], LEAF_BYTES);
+}
+
+/* Mark and count a block, whatever stands in its way. */
+NEVER_INLINE void
+add_slowly(Counters *mine, void *block, size_t size)
+{
+    Leaf *leaf = leaf_of(block);
+    if (leaf == NULL) {
+        leaf = grown_leaf_of(block);
+        if (leaf == NULL) {
+            return; /* Untracked, and so not counted: what is never taken off must not be added. */
+        }
+    }
+    /* A block that is marked already was freed behind our back, by somebody who knows the allocator
+       below us. */
+    int64_t freed = unmark(block);
+    if (freed >= 0) {
+        count_free(mine, freed);
+    }
+    set_mark(leaf, granule_of(block), size);
+    count_allocation(mine, (int64_t)size);
+}
+
+/* Mark and count a block that has just been allocated. */
+ALWAYS_INLINE void
+add(Counters *mine, void *block, size_t size)
+{
+    Leaf *leaf = leaf_of(block);
+    uint16_t granule = granule_of(block);
+    if (LIKELY(leaf != NULL && size < SMALLEST_LARGE && LOAD_RELAXED(&leaf[granule]) == 0)) {
+        STORE_RELAXED(&leaf[granule], (uint8_t)(size + 1));
+        count_allocation(mine, (int64_t)size);
+    }
+    else {
+        add_slowly(mine, block, size);
+    }
+}
+
+/* Take off and count a block that is about to be freed; NULL reads as untracked. */
+ALWAYS_INLINE void
+take_off(void *block)
+{
+    int64_t size = unmark(block);
+    if (LIKELY(size >= 0)) {
+        count_free(&counters, size);
+    }
+}
+
+/* Put the mark of a block back that could not be reallocated. */
+NEVER_INLINE void
+put_back(void *block, int64_t size)
+{
+    Leaf *leaf = leaf_of(block);
+    if (size >= 0 && leaf != NULL) {
+        set_mark(leaf, granule_of(block), (size_t)size);
+    }
+}
+
+/* Call *visit* with every part of the map. */
+static void
+for_each_part(void (*visit)(void *part, size_t size, void *argument), void *argument)
+{
+    for (size_t i = 0; i < LEVEL_ENTRIES; i++) {
+        Branch *branch = LOAD_RELAXED(&map.branches[i]);
+        if (branch == NULL) {
+            continue;
+        }
+        for (size_t j = 0; j < LEVEL_ENTRIES; j++) {
+            Leaf *leaf = LOAD_RELAXED(&branch->leaves[j]);
+            if (leaf != NULL) {
+                visit(leaf, LEAF_BYTES, argument);
+            }
+        }
+        visit(branch, sizeof(Branch), argument);
+    }
+}
+
+static void
+clear_leaf(void *part, size_t size, void *Py_UNUSED(argument))
+{
+    if (size == LEAF_BYTES) {
+        pages_clear(part, size);
+    }
+}
+
+static void
+add_resident(void *part, size_t size, void *sum)
+{
+    *(size_t *)sum += pages_resident(part, size);
+}
+
+/* --- Hooks --------------------------------------------------------------------------------------- */
+
+enum { RAW, MEM, OBJ, DOMAINS };
+
+static const PyMemAllocatorDomain domains[DOMAINS] = {
+    PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+
+/* The allocators that our hooks forward to; they stay valid for ever, because whoever has seen our
+   hooks may call them at any time, long after they were taken out. */
+static PyMemAllocatorEx below[DOMAINS];
+
+/* A request that is not to be counted. */
+ALWAYS_INLINE void
+pass(Counters *mine, int domain)
+{
+    if (mine->inside == PROBING) {
+        mine->reached |= (uint8_t)(1 << domain);
+    }
+}
+
+ALWAYS_INLINE void *
+hooked_malloc(int domain, size_t size)
+{
+    Counters *mine = &counters;
+    const PyMemAllocatorEx *next = &below[domain];
+    if (UNLIKELY(mine->inside)) {
+        pass(mine, domain);
+        return next->malloc(next->ctx, size);
+    }
+    mine->inside = INSIDE;
+    void *block = next->malloc(next->ctx, size);
+    mine->inside = OUTSIDE;
+    if (LIKELY(block != NULL)) {
+        add(mine, block, size);
+    }
+    return block;
+}
+
+ALWAYS_INLINE void *
+hooked_calloc(int domain, size_t count, size_t size)
+{
+    Counters *mine = &counters;
+    const PyMemAllocatorEx *next = &below[domain];
+    if (UNLIKELY(mine->inside)) {
+        pass(mine, domain);
+        return next->calloc(next->ctx, count, size);
+    }
+    mine->inside = INSIDE;
+    void *block = next->calloc(next->ctx, count, size);
+    mine->inside = OUTSIDE;
+    if (LIKELY(block != NULL)) {
+        add(mine, block, count * size); /* Whoever called us has excluded an overflow. */
+    }
+    return block;
+}
+
+/* A reallocation, in place or not, takes the old block off and adds the new one, in this order: the
+   peak never sees both. */
+ALWAYS_INLINE void *
+hooked_realloc(int domain, void *block, size_t size)
+{
+    Counters *mine = &counters;
+    const PyMemAllocatorEx *next = &below[domain];
+    if (UNLIKELY(mine->inside)) {
+        pass(mine, domain);
+        return next->realloc(next->ctx, block, size);
+    }
+    int64_t freed = unmark(block);
+    mine->inside = INSIDE;
+    void *moved = next->realloc(next->ctx, block, size);
+    mine->inside = OUTSIDE;
+    if (UNLIKELY(moved == NULL)) {
+        put_back(block, freed);
+        return NULL;
+    }
+    if (LIKELY(freed >= 0)) {
+        count_free(mine, freed);
+    }
+    add(mine, moved, size);
+    return moved;
+}
+
+/* There is no need to be *inside*: what pymalloc frees in the raw domain has lost its mark here, or
+   never had one. */
+ALWAYS_INLINE void
+hooked_free(int domain, void *block)
+{
+    const PyMemAllocatorEx *next = &below[domain];
+    take_off(block);
+    next->free(next->ctx, block);
+}
+
+#define HOOKS(name, domain)                                                                   \
+    static void *name##_malloc(void *Py_UNUSED(ctx), size_t size)                             \
+    {                                                                                         \
+        return hooked_malloc(domain, size);                                                   \
+    }                                                                                         \
+    static void *name##_calloc(void *Py_UNUSED(ctx), size_t count, size_t size)               \
+    {                                                                                         \
+        return hooked_calloc(domain, count, size);                                            \
+    }                                                                                         \
+    static void *name##_realloc(void *Py_UNUSED(ctx), void *block, size_t size)               \
+    {                                                                                         \
+        return hooked_realloc(domain, block, size);                                           \
+    }                                                                                         \
+    static void name##_free(void *Py_UNUSED(ctx), void *block)                                \
+    {                                                                                         \
+        hooked_free(domain, block);                                                           \
+    }
+
+HOOKS(raw, RAW)
+HOOKS(mem, MEM)
+HOOKS(obj, OBJ)
+
+static const PyMemAllocatorEx hooks[DOMAINS] = {
+    {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
+    {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
+    {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
+};
+
+/* --- Start and stop ------------------------------------------------------------------------------ */
+
+/* Return the domains whose requests come through our hooks, as a set of bits.
+
+   Whether ours are on top can be seen. Below somebody else's they can only be found by a request
+   that goes through: a small and a large one, for those that answer some by themselves. Should we
+   be wrong and add our hooks a second time, they would call themselves for ever. */
+static unsigned
+domains_reached(void)
+{
+    Counters *mine = &counters;
+    mine->reached = 0;
+    mine->inside = PROBING;
+    static const size_t sizes[] = {1, 4096};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(sizes); i++) {
+        PyMem_RawFree(PyMem_RawMalloc(sizes[i]));
+        PyMem_Free(PyMem_Malloc(sizes[i]));
+        PyObject_Free(PyObject_Malloc(sizes[i]));
+    }
+    mine->inside = OUTSIDE;
+    return mine->reached;
+}
+
+/* Put our hook on top.
+
+   Threads without the GIL may be calling the raw allocator at this moment, and the interpreter does
+   not replace its five fields at once: a thread may find our function with the context of the one
+   before, or the other way round. That is why our hooks use no context of their own, and are given
+   the one from below: there is only one, whichever function it is found with. */
+static void
+put_hook(int domain)
+{
+    PyMemAllocatorEx hook = hooks[domain];
+    PyMem_GetAllocator(domains[domain], &below[domain]);
+    hook.ctx = below[domain].ctx;
+    FENCE(); /* Who sees the hook also sees what is below it. */
+    PyMem_SetAllocator(domains[domain], &hook);
+}
+
+/* Take our hook out, unless somebody else's stands above it and forwards to it: then it stays where
+   it is, and forwards. */
+static void
+take_hook(int domain)
+{
+    PyMemAllocatorEx top;
+    PyMem_GetAllocator(domains[domain], &top);
+    if (top.malloc == hooks[domain].malloc && top.free == hooks[domain].free) {
+        PyMem_SetAllocator(domains[domain], &below[domain]);
+    }
+}
+
+/* Starting begins with an empty map: blocks of the time before were freed, and their addresses used
+   again, while nobody looked.
+
+   A thread without the GIL may be within a hook all the while, having found the map before a stop
+   and using it after the next start. It can do no harm, because parts of the map are cleared where
+   they are, and never freed:
+
+   - It marks a block: before the map is cleared, and the mark is lost like any other of that time;
+     or after, and the block is one that it has just been given while hooks are on again.
+   - It takes off a mark: nobody else knows the block yet, or any more. It finds the mark as it was,
+     or none, and of a large block the full size or none, as eight aligned bytes are cleared at once.
+
+   A clearing at `stop` would not do, since the thread could mark a block after it that is freed
+   before the next start. It is done there too, but only to give memory back. */
+static PyObject *
+counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    if (root == &no_map) {
+        for_each_part(clear_leaf, NULL);
+        unsigned reached = domains_reached();
+        for (int domain = 0; domain < DOMAINS; domain++) {
+            if (!(reached & 1u << domain)) {
+                put_hook(domain);
+            }
+        }
+        STORE_RELEASE(&root, &map);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    if (root == &map) {
+        STORE_RELEASE(&root, &no_map);
+        for (int domain = 0; domain < DOMAINS; domain++) {
+            take_hook(domain);
+        }
+        for_each_part(clear_leaf, NULL);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+counters_is_counting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    return PyBool_FromLong(root == &map);
+}
+
+/* --- numpy --------------------------------------------------------------------------------------- */
+
+/* numpy allocates the data of arrays through a handler: a struct of four functions in a capsule.
+   Another handler can be set for a context, and so for a thread; the struct of the default one
+   serves all. Its layout is public (NEP 49), and its address the entry 306 of numpy's C API.
+
+   numpy keeps small blocks for later use. They pass through these functions when they come and go,
+   and that is when tracemalloc, too, sees them begin and end. */
+
+#define NUMPY_API_FEATURE_VERSION 211
+#define NUMPY_API_DEFAULT_HANDLER 306
+#define NUMPY_FIRST_VERSION_WITH_HANDLERS 0xF /* numpy 1.22 */
+
+typedef struct {
+    void *ctx;
+    void *(*malloc)(void *ctx, size_t size);
+    void *(*calloc)(void *ctx, size_t count, size_t size);
+    void *(*realloc)(void *ctx, void *block, size_t size);
+    void (*free)(void *ctx, void *block, size_t size);
+} NumpyAllocator;
+
+typedef struct {
+    char name[127];
+    uint8_t version;
+    NumpyAllocator allocator;
+} NumpyHandler;
+
+static NumpyHandler *numpy_handler; /* The one that was hooked last; numpy is never unloaded. */
+static NumpyAllocator below_numpy;
+
+static void *
+numpy_malloc(void *ctx, size_t size)
+{
+    Counters *mine = &counters;
+    uint8_t outer = mine->inside;
+    mine->inside = INSIDE;
+    void *block = below_numpy.malloc(ctx, size);
+    mine->inside = outer;
+    if (block != NULL) {
+        add(mine, block, size);
+    }
+    return block;
+}
+
+static void *
+numpy_calloc(void *ctx, size_t count, size_t size)
+{
+    Counters *mine = &counters;
+    uint8_t outer = mine->inside;
+    mine->inside = INSIDE;
+    void *block = below_numpy.calloc(ctx, count, size);
+    mine->inside = outer;
+    if (block != NULL) {
+        add(mine, block, count * size);
+    }
+    return block;
+}
+
+static void *
+numpy_realloc(void *ctx, void *block, size_t size)
+{
+    Counters *mine = &counters;
+    uint8_t outer = mine->inside;
+    int64_t freed = unmark(block);
+    mine->inside = INSIDE;
+    void *moved = below_numpy.realloc(ctx, block, size);
+    mine->inside = outer;
+    if (moved == NULL) {
+        put_back(block, freed);
+        return NULL;
+    }
+    if (freed >= 0) {
+        count_free(mine, freed);
+    }
+    add(mine, moved, size);
+    return moved;
+}
+
+static void
+numpy_free(void *ctx, void *block, size_t size)
+{
+    take_off(block);
+    below_numpy.free(ctx, block, size);
+}
+
+/* Return the handler of a numpy that is imported, or NULL, with no exception set. */
+static NumpyHandler *
+find_numpy_handler(void)
+{
+    static const char *const names[] = {
+        "numpy._core._multiarray_umath", "numpy.core._multiarray_umath"};
+    NumpyHandler *found = NULL;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names) && found == NULL; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+        PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
+        PyObject *capsule = module == NULL ? NULL : PyObject_GetAttrString(module, "_ARRAY_API");
+        void **api = capsule == NULL ? NULL : PyCapsule_GetPointer(capsule, NULL);
+        if (api != NULL
+            && ((unsigned (*)(void))api[NUMPY_API_FEATURE_VERSION])()
+                   >= NUMPY_FIRST_VERSION_WITH_HANDLERS)
+        {
+            PyObject *handler = *(PyObject **)api[NUMPY_API_DEFAULT_HANDLER];
+            found = handler == NULL ? NULL : PyCapsule_GetPointer(handler, "mem_handler");
+        }
+        Py_XDECREF(capsule);
+        Py_XDECREF(module);
+        Py_XDECREF(name);
+        PyErr_Clear();
+    }
+    if (found != NULL && strncmp(found->name, "default_allocator", sizeof(found->name)) == 0
+        && found->version == 1 && is_writable(&found->allocator.malloc))
+    {
+        return found;
+    }
+    return NULL;
+}
+
+static PyObject *
+counters_count_numpy(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    NumpyHandler *handler = find_numpy_handler();
+    if (handler == NULL) {
+        Py_RETURN_FALSE;
+    }
+    NumpyAllocator *allocator = &handler->allocator;
+    if (allocator->malloc != numpy_malloc) {
+        /* With the GIL, as numpy reads them. The context stays, so that ours need none. */
+        below_numpy = *allocator;
+        allocator->malloc = numpy_malloc;
+        allocator->calloc = numpy_calloc;
+        allocator->realloc = numpy_realloc;
+        allocator->free = numpy_free;
+        numpy_handler = handler;
+    }
+    Py_RETURN_TRUE;
+}
+
+/* Put back what was there, unless somebody else has replaced ours, and may forward to it. */
+static PyObject *
+counters_forget_numpy(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    if (numpy_handler != NULL && numpy_handler->allocator.malloc == numpy_malloc
+        && numpy_handler->allocator.free == numpy_free)
+    {
+        numpy_handler->allocator = below_numpy;
+        numpy_handler = NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* --- Reading ------------------------------------------------------------------------------------- */
+
+/* Return a new int that is counted neither when it is made nor when it is dropped: nobody who reads
+   the counters changes them by it. (An int goes to no free list.) */
+static PyObject *
+uncounted_int(int64_t value)
+{
+    Counters *mine = &counters;
+    uint8_t outer = mine->inside;
+    mine->inside = INSIDE;
+    PyObject *number = PyLong_FromLongLong(value);
+    mine->inside = outer;
+    return number;
+}
+
+/* Return a new tuple of such ints. The tuple itself is counted as any other: it may come from a
+   free list and go there, and whoever gets it from there has it for nothing. */
+static PyObject *
+tuple_of(const int64_t *values, Py_ssize_t length)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    int collecting = PyGC_Disable(); /* A new tuple could start a collection. */
+#endif
+    PyObject *tuple = PyTuple_New(length);
+#if PY_VERSION_HEX < 0x030C0000
+    if (collecting) {
+        PyGC_Enable();
+    }
+#endif
+    for (Py_ssize_t i = 0; tuple != NULL && i < length; i++) {
+        PyObject *number = uncounted_int(values[i]);
+        if (number == NULL) {
+            Py_CLEAR(tuple);
+        }
+        else {
+            PyTuple_SET_ITEM(tuple, i, number);
+        }
+    }
+    return tuple;
+}
+
+static PyObject *
+counters_mark(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    Counters *mine = &counters;
+    int64_t live = mine->live;
+    int64_t values[] = {live, mine->peak > live ? mine->peak : live};
+    PyObject *result = tuple_of(values, Py_ARRAY_LENGTH(values));
+    mine->peak = live; /* Last, so that the tuple is not in the next stretch's peak by itself. */
+    return result;
+}
+
+static PyObject *
+counters_counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    const Counters *mine = &counters;
+    int64_t values[] = {
+        mine->allocated, mine->allocations, mine->allocated - mine->live, mine->frees};
+    return tuple_of(values, Py_ARRAY_LENGTH(values));
+}
+
+static PyObject *
+counters_held_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    size_t bytes = 0;
+    for_each_part(add_resident, &bytes);
+    return uncounted_int((int64_t)(bytes + sizeof(Root)));
+}
+
+static PyObject *
+counters_free_list_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    Py_ssize_t bytes = free_lists_bytes();
+    if (bytes < 0) {
+        Py_RETURN_NONE;
+    }
+    return uncounted_int(bytes);
+}
+
+/* --- The module ---------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"start", counters_start, METH_NOARGS,
+     PyDoc_STR("Begin to count, in every thread; nothing where it was begun before.")},
+    {"stop", counters_stop, METH_NOARGS,
+     PyDoc_STR("Count no more; blocks from before the next start will be untracked.")},
+    {"is_counting", counters_is_counting, METH_NOARGS, PyDoc_STR("Return whether it was begun.")},
+    {"mark", counters_mark, METH_NOARGS,
+     PyDoc_STR("Return this thread's live bytes and their highest since its last mark.")},
+    {"counts", counters_counts, METH_NOARGS,
+     PyDoc_STR("Return this thread's allocated bytes, allocations, freed bytes and frees.")},
+    {"count_numpy", counters_count_numpy, METH_NOARGS,
+     PyDoc_STR("Count the data of numpy's arrays; return whether that can be done.")},
+    {"forget_numpy", counters_forget_numpy, METH_NOARGS, PyDoc_STR("Undo `count_numpy`.")},
+    {"held_bytes", counters_held_bytes, METH_NOARGS,
+     PyDoc_STR("Return the memory that the map of block sizes takes.")},
+    {"free_list_bytes", counters_free_list_bytes, METH_NOARGS,
+     PyDoc_STR("Return the bytes in Python's free lists, or None where they cannot be known.")},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Hooks are the process's own, and so is all our state: there is one module, in the main
+   interpreter. What other interpreters allocate is counted with the threads that they run in. */
+static int
+module_exec(PyObject *Py_UNUSED(module))
+{
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(
+            PyExc_ImportError,
+            "the native heap probe counts for the whole process: it can be imported in the main "
+            "interpreter, and not in another one");
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    /* It supports none but the main one, and `module_exec` says so in its own words. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "stratatrace.probes._counters",
+    .m_doc = PyDoc_STR("Counters of what each thread allocates and frees, to the byte."),
+    .m_size = 0,
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__counters(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,131 @@
+"""The heap as the compiled counters see it: each thread's own, to the byte, and cheap.
+
+They count in every thread of the process at once; what is read is always the calling thread's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+from stratatrace.errors import ProbeError
+from stratatrace.measurement import Reading
+
+
+__all__ = ["NO_EXTENSION_VARIABLE", "NativeProbe", "native_obstacle"]
+
+#: Set to 1, it keeps the extension from being built when installing, and from being used later.
+NO_EXTENSION_VARIABLE = "STRATATRACE_NO_EXTENSION"
+
+_import_error: ImportError | None = None
+try:
+    from stratatrace.probes import _counters
+except ImportError as error:
+    _import_error = error
+
+
+def native_obstacle() -> str | None:
+    """Return why native counting cannot be had here, or None where it can."""
+    if os.environ.get(NO_EXTENSION_VARIABLE) == "1":
+        return f"{NO_EXTENSION_VARIABLE}=1 turns the native heap probe off"
+    if isinstance(_import_error, ModuleNotFoundError):
+        return (
+            "this installation has no native heap probe: install a wheel for this platform, or "
+            "install where there is a C compiler (CPython only, no free-threaded build)"
+        )
+    return None if _import_error is None else str(_import_error)
+
+
+class _Counting:
+    """The one counting of the process, shared by all probes and ended by the last user."""
+
+    def __init__(self) -> None:
+        #: Those who want it for good, and those who want it for a while.
+        self.openers = 0
+        self.users = 0
+        self.lock = threading.RLock()
+
+    def adjust(self) -> None:
+        """Count where anybody needs it, and only there."""
+        if self.openers or self.users:
+            if not _counters.is_counting():
+                _counters.start()
+                _counters.count_numpy()
+        elif _counters.is_counting():
+            _counters.forget_numpy()
+            _counters.stop()
+
+
+_counting = _Counting()
+
+
+class NativeProbe:
+    """Counts while at least one window needs it, or always.
+
+    Only what always counts can see that memory from before a call is freed in it.
+
+    Raises:
+        ProbeError: Native counting cannot be had here.
+    """
+
+    name = "native"
+
+    def __init__(self) -> None:
+        obstacle = native_obstacle()
+        if obstacle is not None:
+            raise ProbeError(obstacle)
+        self._opened = False
+
+    def open(self) -> None:
+        """Begin to count for good; a second time does nothing."""
+        with _counting.lock:
+            if not self._opened:
+                self._opened = True
+                _counting.openers += 1
+                _counting.adjust()
+
+    def close(self) -> None:
+        """End what `open` began."""
+        with _counting.lock:
+            if self._opened:
+                self._opened = False
+                _counting.openers -= 1
+                _counting.adjust()
+
+    def start(self) -> None:
+        """Begin to count, unless it is on already."""
+        with _counting.lock:
+            _counting.users += 1
+            _counting.adjust()
+
+    def stop(self) -> None:
+        """End counting with its last user."""
+        with _counting.lock:
+            _counting.users -= 1
+            _counting.adjust()
+
+    def mark(self) -> Reading:
+        """Return this thread's live bytes, and their highest since this thread's last mark.
+
+        Only the difference of two levels of one thread means something.
+        """
+        return Reading(*_counters.mark())
+
+    def count_numpy(self) -> bool:
+        """Count numpy's arrays from now on, where numpy was imported after counting began.
+
+        Returns:
+            Whether they are counted.
+        """
+        with _counting.lock:
+            return _counters.is_counting() and _counters.count_numpy()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's windows, and the counting that was for them.
+
+        The forking thread's numbers go on; those of the other threads are gone with them.
+        """
+        _counting.lock = threading.RLock()
+        _counting.users = 0
+        _counting.adjust()
