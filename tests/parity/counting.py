@@ -1,0 +1,138 @@
+"""What a program takes, as the native counters and as tracemalloc see it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+counters = pytest.importorskip(
+    "stratatrace.probes._counters",
+    reason="the native heap probe is not built here",
+    exc_type=ImportError,
+)
+
+Program = "Callable[[], object]"
+
+# The first runs fill caches and free lists. What is compared is what so many runs agree on.
+AGREEING_RUNS = 5
+MOST_RUNS = 100
+
+
+class Taken(NamedTuple):
+    """What a program takes and keeps, and the highest that it had in between."""
+
+    net_bytes: int
+    peak_bytes: int
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[None]:
+    """Count natively, numpy too where it is imported."""
+    counters.start()
+    counters.count_numpy()
+    try:
+        yield
+    finally:
+        counters.forget_numpy()
+        counters.stop()
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Have the garbage collector free nothing in between."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def native(program: Callable[[], object]) -> Taken:
+    """Return what the program takes by the native counters, which are counting."""
+    return settled(lambda: _native(program))
+
+
+def traced(program: Callable[[], object]) -> Taken:
+    """Return what the program takes by tracemalloc, which is tracing."""
+    nothing = settled(lambda: _traced(_do_nothing))
+    taken = settled(lambda: _traced(program))
+    # What the reading itself takes is counted, too.
+    return Taken(taken.net_bytes - nothing.net_bytes, taken.peak_bytes - nothing.peak_bytes)
+
+
+def settled(look: Callable[[], Taken]) -> Taken:
+    """Return what one look after the other sees, once it is the same."""
+    with no_collections():
+        looks = [look() for _ in range(AGREEING_RUNS)]
+        while len(looks) < MOST_RUNS and len(set(looks[-AGREEING_RUNS:])) > 1:
+            looks.append(look())
+    assert len(set(looks[-AGREEING_RUNS:])) == 1, looks
+    return looks[-1]
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """Trace by tracemalloc."""
+    tracemalloc.start(1)
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+
+
+def _native(program: Callable[[], object]) -> Taken:
+    before, _ = counters.mark()
+    kept = program()
+    after, peak = counters.mark()
+    del kept
+    return Taken(after - before, peak - before)
+
+
+def _traced(program: Callable[[], object]) -> Taken:
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    kept = program()
+    after, peak = tracemalloc.get_traced_memory()
+    del kept
+    return Taken(after - before, peak - before)
+
+
+def _do_nothing() -> None: ...
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Return what the function returns in a thread of its own."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def run_python(code: str, *args: str, **environment: str) -> str:
+    """Return what a Python process prints, that must end well and complain of nothing."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", *args, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
