@@ -329,6 +329,8 @@ add_resident(void *part, size_t size, void *sum)
 
 enum { RAW, MEM, OBJ, DOMAINS };
 
+#define ALL_DOMAINS ((1u << DOMAINS) - 1)
+
 static const PyMemAllocatorDomain domains[DOMAINS] = {
     PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 
@@ -447,6 +449,13 @@ static const PyMemAllocatorEx hooks[DOMAINS] = {
 
 /* --- Start and stop ------------------------------------------------------------------------------ */
 
+static bool
+is_hook(const PyMemAllocatorEx *allocator, int domain)
+{
+    return allocator->malloc == hooks[domain].malloc && allocator->calloc == hooks[domain].calloc
+           && allocator->realloc == hooks[domain].realloc && allocator->free == hooks[domain].free;
+}
+
 /* Return the domains whose requests come through our hooks, as a set of bits.
 
    Whether ours are on top can be seen. Below somebody else's they can only be found by a request
@@ -456,6 +465,15 @@ static unsigned
 domains_reached(void)
 {
     Counters *mine = &counters;
+    PyMemAllocatorEx top;
+    unsigned on_top = 0;
+    for (int domain = 0; domain < DOMAINS; domain++) {
+        PyMem_GetAllocator(domains[domain], &top);
+        on_top |= is_hook(&top, domain) ? 1u << domain : 0;
+    }
+    if (on_top == ALL_DOMAINS) {
+        return on_top;
+    }
     mine->reached = 0;
     mine->inside = PROBING;
     static const size_t sizes[] = {1, 4096};
@@ -491,7 +509,7 @@ take_hook(int domain)
 {
     PyMemAllocatorEx top;
     PyMem_GetAllocator(domains[domain], &top);
-    if (top.malloc == hooks[domain].malloc && top.free == hooks[domain].free) {
+    if (is_hook(&top, domain)) {
         PyMem_SetAllocator(domains[domain], &below[domain]);
     }
 }
@@ -513,9 +531,12 @@ take_hook(int domain)
 static PyObject *
 counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    if (root == &no_map) {
+    unsigned reached = domains_reached();
+    /* Who began before us and ends now puts back what was there before both: then our hooks are
+       gone while we count, and this is a start like the first. */
+    if (root == &no_map || reached != ALL_DOMAINS) {
+        STORE_RELEASE(&root, &no_map);
         for_each_part(clear_leaf, NULL);
-        unsigned reached = domains_reached();
         for (int domain = 0; domain < DOMAINS; domain++) {
             if (!(reached & 1u << domain)) {
                 put_hook(domain);
@@ -542,7 +563,7 @@ counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyObject *
 counters_is_counting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    return PyBool_FromLong(root == &map);
+    return PyBool_FromLong(root == &map && domains_reached() == ALL_DOMAINS);
 }
 
 /* --- numpy --------------------------------------------------------------------------------------- */
@@ -778,10 +799,10 @@ counters_free_list_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 
 static PyMethodDef methods[] = {
     {"start", counters_start, METH_NOARGS,
-     PyDoc_STR("Begin to count, in every thread; nothing where it was begun before.")},
+     PyDoc_STR("Begin to count, in every thread; nothing where it is counting.")},
     {"stop", counters_stop, METH_NOARGS,
      PyDoc_STR("Count no more; blocks from before the next start will be untracked.")},
-    {"is_counting", counters_is_counting, METH_NOARGS, PyDoc_STR("Return whether it was begun.")},
+    {"is_counting", counters_is_counting, METH_NOARGS, PyDoc_STR("Return whether it was begun, and nobody has taken the hooks out.")},
     {"mark", counters_mark, METH_NOARGS,
      PyDoc_STR("Return this thread's live bytes and their highest since its last mark.")},
     {"counts", counters_counts, METH_NOARGS,

@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import threading
 
-
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
-
 
 __all__ = ["NO_EXTENSION_VARIABLE", "NativeProbe", "native_obstacle"]
 
@@ -49,10 +47,10 @@ class _Counting:
     def adjust(self) -> None:
         """Count where anybody needs it, and only there."""
         if self.openers or self.users:
-            if not _counters.is_counting():
-                _counters.start()
-                _counters.count_numpy()
-        elif _counters.is_counting():
+            # It does nothing where it is counting, unless somebody has taken the hooks out.
+            _counters.start()
+            _counters.count_numpy()
+        else:
             _counters.forget_numpy()
             _counters.stop()
 

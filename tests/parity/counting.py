@@ -16,13 +16,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-counters = pytest.importorskip(
-    "stratatrace.probes._counters",
-    reason="the native heap probe is not built here",
-    exc_type=ImportError,
-)
-
-Program = "Callable[[], object]"
+if TYPE_CHECKING:
+    from stratatrace.probes import _counters as counters
+else:
+    counters = pytest.importorskip(
+        "stratatrace.probes._counters",
+        reason="the native heap probe is not built here",
+        exc_type=ImportError,
+    )
 
 # The first runs fill caches and free lists. What is compared is what so many runs agree on.
 AGREEING_RUNS = 5
@@ -134,5 +135,5 @@ def run_python(code: str, *args: str, **environment: str) -> str:
         check=False,
         env={**os.environ, **environment},
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout

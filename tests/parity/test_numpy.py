@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parity.counting import (
+from .counting import (
     Taken,
     counters,
     counting,
@@ -33,9 +33,9 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "a scalar array": lambda: np.array(5.0),
     "zeros of every small size": lambda: [np.zeros(size) for size in range(300)],
     "views": lambda: np.arange(10_000).reshape(100, 100)[::2, 1:].T,
-    "a copy of a view": lambda: np.arange(10_000)[::3].copy(),
-    "expressions": lambda: (np.arange(50_000) * 2.5 + 1).sum(),
-    "a spike": lambda: np.ones(1_000_000)[:10].copy(),
+    "a copy of a view": lambda: np.arange(10_000)[::3].copy(),  # noqa: PLW0108
+    "expressions": lambda: (np.arange(50_000) * 2.5 + 1).sum(),  # noqa: PLW0108
+    "a spike": lambda: np.ones(1_000_000)[:10].copy(),  # noqa: PLW0108
     "concatenated": lambda: np.concatenate([np.arange(n) for n in range(1, 200)]),
     "strings and objects": lambda: (np.array(["text", "longer text"] * 50), np.array([None] * 500)),
     "structured": lambda: np.zeros(100, dtype=[("x", "f8"), ("y", "i4")]),
@@ -162,10 +162,8 @@ def test_numpy_is_not_imported_for_it() -> None:
     [
         "handler.name = b'another'",
         "handler.version = 2",
-        "sys.modules['numpy._core._multiarray_umath'] = sys.modules["
-        "'numpy.core._multiarray_umath'] = types.ModuleType('x')",
-        "sys.modules['numpy._core._multiarray_umath'] = sys.modules["
-        "'numpy.core._multiarray_umath'] = types.SimpleNamespace(_ARRAY_API=5)",
+        "for name in CORES: sys.modules[name] = types.ModuleType('x')",
+        "for name in CORES: sys.modules[name] = types.SimpleNamespace(_ARRAY_API=5)",
         "api[306] = ctypes.addressof(read_only)",
     ],
     ids=["name", "version", "no API", "no capsule", "read-only"],
@@ -177,6 +175,7 @@ def test_a_handler_that_looks_different_is_left_alone(change: str) -> None:
         "import ctypes, mmap, sys, types\n"
         "import numpy as np\n"
         "from stratatrace.probes import _counters as c\n"
+        "CORES = 'numpy._core._multiarray_umath', 'numpy.core._multiarray_umath'\n"
         "class Handler(ctypes.Structure):\n"
         "    _fields_ = [('name', ctypes.c_char * 127), ('version', ctypes.c_uint8),\n"
         "                ('functions', ctypes.c_void_p * 5)]\n"

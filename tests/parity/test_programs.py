@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parity.counting import (
+from .counting import (
     Taken,
     counters,
     counting,
@@ -19,7 +20,7 @@ from tests.parity.counting import (
     traced,
     tracing,
 )
-from tests.parity.programs import PROGRAMS
+from .programs import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,13 +116,17 @@ def no_block() -> None:
 @pytest.mark.usefixtures("count")
 @pytest.mark.parametrize("way", ["malloc", "calloc", "realloc"])
 def test_a_block_of_the_c_api(allocator: Allocator, way: str) -> None:
-    """Each way to allocate counts the size that was asked for, whatever the allocator makes of it."""
-    first = {"malloc": [], "calloc": [1], "realloc": [None]}[way]
-    request = getattr(allocator, way)
+    """Each way counts the size that was asked for, whatever the allocator makes of it."""
+    first: dict[str, list[int | None]] = {"malloc": [], "calloc": [1], "realloc": [None]}
+    request = functools.partial(getattr(allocator, way), *first[way])
+
+    def taking(size: int) -> Taken:
+        return allocator.take(lambda _: request(size), before=no_block)
+
     with no_collections():
-        one = allocator.take(lambda _: request(*first, 1), before=no_block)
+        one = taking(1)
         for size in SIZES:
-            taken = allocator.take(lambda _, size=size: request(*first, size), before=no_block)
+            taken = taking(size)
             assert taken.net_bytes - one.net_bytes == size - 1
             assert 0 <= taken.peak_bytes - taken.net_bytes < 400
 
@@ -129,15 +134,16 @@ def test_a_block_of_the_c_api(allocator: Allocator, way: str) -> None:
 @pytest.mark.usefixtures("count")
 def test_a_reallocation(allocator: Allocator) -> None:
     """In place or moved: the old size goes, the new one comes, and the peak never has both."""
-    with no_collections():
-        one = allocator.take(
-            lambda old: allocator.realloc(old, 1), before=lambda: allocator.malloc(1)
+
+    def taking(old_size: int, new_size: int) -> Taken:
+        return allocator.take(
+            lambda old: allocator.realloc(old, new_size), before=lambda: allocator.malloc(old_size)
         )
+
+    with no_collections():
+        one = taking(1, 1)
         for old_size, new_size in itertools.product(SIZES[:-1], SIZES[:-1]):
-            taken = allocator.take(
-                lambda old, size=new_size: allocator.realloc(old, size),
-                before=lambda size=old_size: allocator.malloc(size),
-            )
+            taken = taking(old_size, new_size)
             assert taken.net_bytes - one.net_bytes == new_size - old_size
             assert 0 <= taken.peak_bytes - max(0, new_size - old_size) < 400
 

@@ -1,0 +1,190 @@
+"""The native probe: counting while it is needed, for the calling thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stratatrace.errors import ProbeError
+from stratatrace.probes import native
+from stratatrace.probes.native import NO_EXTENSION_VARIABLE, NativeProbe, native_obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 2**20
+
+is_built = pytest.mark.skipif(
+    native._import_error is not None, reason=f"not built here: {native._import_error}"
+)
+
+
+def counting() -> bool:
+    """Return whether the process counts now."""
+    return bool(sys.modules["stratatrace.probes._counters"].is_counting())
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[NativeProbe]:
+    """Give a probe, and see that nothing counts afterwards."""
+    if native._import_error is not None:
+        pytest.skip(f"not built here: {native._import_error}")
+    monkeypatch.delenv(NO_EXTENSION_VARIABLE, raising=False)
+    yield NativeProbe()
+    assert not counting()
+
+
+def test_it_counts_while_it_has_users(probe: NativeProbe) -> None:
+    """Every start needs one stop; the last one ends the counting."""
+    probe.start()
+    NativeProbe().start()
+    probe.stop()
+    assert counting()
+    probe.stop()
+    assert not counting()
+
+
+def test_it_can_count_for_good(probe: NativeProbe) -> None:
+    """From open to close, whether a window needs it or not; once for each probe."""
+    probe.open()
+    probe.open()
+    probe.start()
+    probe.stop()
+    assert counting()
+    other = NativeProbe()
+    other.open()
+    probe.close()
+    probe.close()
+    assert counting()
+    other.close()
+    assert not counting()
+
+
+def test_it_tells_level_and_peak(probe: NativeProbe) -> None:
+    """A mark tells the level, the highest since the last one, and begins anew."""
+    probe.start()
+    before = probe.mark().level_bytes
+    kept = bytearray(MIB)
+    bytearray(2 * MIB)
+    first, second = probe.mark(), probe.mark()
+    probe.stop()
+    assert first.level_bytes - before == pytest.approx(MIB, abs=1024)
+    assert first.peak_bytes - before == pytest.approx(3 * MIB, abs=1024)
+    assert second.peak_bytes - before == pytest.approx(MIB, abs=1024)
+    assert kept
+
+
+def test_other_threads_are_not_in_the_numbers(probe: NativeProbe) -> None:
+    """What they take and free is theirs, and so are their peaks."""
+    kept: list[Any] = []
+
+    def work() -> None:
+        probe.mark()
+        kept.append(bytearray(5 * MIB))
+        kept.append(probe.mark())
+
+    probe.start()
+    before = probe.mark().level_bytes
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    after = probe.mark()
+    probe.stop()
+    assert after.level_bytes - before == pytest.approx(0, abs=20_000)
+    assert after.peak_bytes - before == pytest.approx(0, abs=20_000)
+    assert kept[1].level_bytes == pytest.approx(5 * MIB, abs=20_000)
+
+
+def test_memory_from_before_a_call_is_seen_to_be_freed_in_it(probe: NativeProbe) -> None:
+    """Where it counts for good, the net of what frees is negative."""
+    probe.open()
+    held = [bytearray(MIB)]
+    before = probe.mark().level_bytes
+    held.clear()
+    after = probe.mark().level_bytes
+    probe.close()
+    assert after - before == pytest.approx(-MIB, abs=1024)
+
+
+def test_arrays_of_numpy_are_counted(probe: NativeProbe) -> None:
+    """Where it is imported before counting begins, or is told of afterwards."""
+    np = pytest.importorskip("numpy")
+    assert not probe.count_numpy()
+    probe.start()
+    before = probe.mark().level_bytes
+    array = np.zeros(MIB)
+    assert probe.mark().level_bytes - before == pytest.approx(8 * MIB, abs=2048)
+    assert probe.count_numpy()
+    assert array.size
+    probe.stop()
+    assert not probe.count_numpy()
+
+
+def test_a_forked_child_stops_what_was_for_its_parents_windows(probe: NativeProbe) -> None:
+    """What was begun for good goes on."""
+    probe.start()
+    probe.after_fork_in_child()
+    assert not counting()
+    probe.open()
+    probe.start()
+    probe.after_fork_in_child()
+    assert counting()
+    probe.close()
+
+
+def test_hooks_that_were_taken_out_are_put_on_by_the_next_start(probe: NativeProbe) -> None:
+    """A tracing from before, that ends while we count, puts back what it found."""
+    tracemalloc.start()
+    probe.start()
+    tracemalloc.stop()
+    assert not counting()
+    probe.start()
+    assert counting()
+    probe.stop()
+    probe.stop()
+
+
+@is_built
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable that also keeps it from being built; the reason is told."""
+    monkeypatch.delenv(NO_EXTENSION_VARIABLE, raising=False)
+    assert native_obstacle() is None
+    monkeypatch.setenv(NO_EXTENSION_VARIABLE, "1")
+    assert "STRATATRACE_NO_EXTENSION=1" in (native_obstacle() or "")
+    with pytest.raises(ProbeError, match="STRATATRACE_NO_EXTENSION=1"):
+        NativeProbe()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module named 'stratatrace.probes._counters'"), "C compiler"),
+        (ImportError("it can be imported in the main interpreter"), "main interpreter"),
+    ],
+)
+def test_the_reason_why_it_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, error: ImportError, words: str
+) -> None:
+    """An extension that is not there, and one that declines."""
+    monkeypatch.delenv(NO_EXTENSION_VARIABLE, raising=False)
+    monkeypatch.setattr(native, "_import_error", error)
+    assert words in (native_obstacle() or "")
+    with pytest.raises(ProbeError, match=words):
+        NativeProbe()
+
+
+def test_without_the_extension_the_module_can_be_imported() -> None:
+    """It is the probe that cannot be made, and not the package that fails."""
+    code = (
+        "import sys\n"
+        "sys.modules['stratatrace.probes._counters'] = None\n"
+        "from stratatrace.probes.native import native_obstacle\n"
+        "print(native_obstacle())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "native heap probe" in done.stdout
