@@ -24,6 +24,7 @@ PROGRAMS = (
     "unit/exporters",
     "unit/test_configure.py",
     "unit/test_propagation.py",
+    "parity",
     "docs",
     "examples",
 )
@@ -76,8 +77,9 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # What coverage takes for itself would be in the numbers that are held against a truth.
     session.run("coverage", "run", pytest, *IN_PROCESS, "--ignore=tests/accuracy")
-    # The documentation and the examples run nothing that these do not.
-    covered = (path for path in OF_PROGRAMS if path not in {"tests/docs", "tests/examples"})
+    # The others run nothing of the package that these do not.
+    others = {"tests/parity", "tests/docs", "tests/examples"}
+    covered = (path for path in OF_PROGRAMS if path not in others)
     session.run("coverage", "run", pytest, *covered)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
@@ -85,7 +87,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the oldest dependencies that are allowed."""
+    """Run the tests with the oldest dependencies that are allowed, and nothing compiled."""
     oldest = [
         requirement.replace(">=", "==").split(",")[0]
         for requirement in (
@@ -95,6 +97,7 @@ def minimums(session: nox.Session) -> None:
         )
     ]
     groups = nox.project.dependency_groups(PYPROJECT, "test")
+    session.env["STRATATRACE_NO_EXTENSION"] = "1"
     session.install(".[cli,otlp]", *oldest, *groups)
     session.run("pytest", *IN_PROCESS, *session.posargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ class Call:
     """One measured call, from its first to its last step. Never raises.
 
     What a call allocates of stratatrace's own is charged to nobody: it is taken, and freed again,
-    while the heap account is held. The Call itself is made and dropped outside of that.
+    while the heap account is held. The Call itself is dropped by its owner soon after, which the
+    account is told of.
     """
 
     __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
@@ -75,10 +77,13 @@ class Call:
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
-        self._running = True
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
-        held_bytes = self._recorder.hold()
+        self.begin_step(self._recorder.hold())
+
+    def begin_step(self, held_bytes: int | None) -> None:
+        """Begin a step where the heap account is held already; see `Recorder.hold`."""
+        self._running = True
         try:
             if self._scope is not None:
                 self._scope.enter()
@@ -123,7 +128,7 @@ class Call:
             finally:
                 self._recorder.end_work(began)
         self._window = self._scope = None
-        self._recorder.unhold(held_bytes)
+        self._recorder.unhold(held_bytes, dropped_bytes=_CALL_BYTES)
 
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
@@ -149,6 +154,9 @@ class Call:
                 recorder.guard.caught(callsite, f"hand a measurement to {type(sink).__name__}")
         if keep:
             self.kept = measurement
+
+
+_CALL_BYTES = sys.getsizeof(Call.__new__(Call))
 
 
 def _error_type(error: BaseException | None) -> str | None:
@@ -207,8 +215,8 @@ def prepare(
     recorder = _recorder()
     if recorder is None:
         return _NO_CALL
-    call = Call(recorder, callsite)
     held_bytes = recorder.hold()
+    call = Call(recorder, callsite)
     call.open(attributes, trace_heap=trace_heap, porous=porous)
     recorder.unhold(held_bytes)
     return call
@@ -222,8 +230,13 @@ def begin(
     porous: bool = False,
 ) -> Call:
     """Return a call that is being charged from now on; for the arguments see `prepare`."""
-    call = prepare(callsite, attributes, trace_heap=trace_heap, porous=porous)
-    call.resume()
+    recorder = _recorder()
+    if recorder is None:
+        return _NO_CALL
+    held_bytes = recorder.hold()
+    call = Call(recorder, callsite)
+    call.open(attributes, trace_heap=trace_heap, porous=porous)
+    call.begin_step(held_bytes)
     return call
 
 

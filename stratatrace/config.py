@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import InvalidTypeError, InvalidValueError
-from stratatrace.probes import HEAP_PROBES, RSS_PEAKS, heap_probe
+from stratatrace.probes import RSS_PEAKS, default_ratio, heap_probe
 from stratatrace.scoring import SCORERS
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ __all__ = ["DEFAULT_OUTPUT", "Config", "check_ratio"]
 #: Where telemetry goes when nobody says where.
 DEFAULT_OUTPUT = "stratatrace.jsonl"
 
-# How many of the calls `auto` traces: tracing makes allocating code some ten times slower, so one
-# call in a hundred costs about a tenth.
-_AUTO_SAMPLE_RATIO = 0.01
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -33,9 +29,10 @@ class Config:
         InvalidValueError: A value is out of its range or not one of the known names.
     """
 
-    #: One of `HEAP_PROBES`.
+    #: One of `stratatrace.probes.HEAP_PROBES`.
     probe: str = "auto"
-    #: Share of the calls whose heap is traced, 0 to 1; None is every call, or 1 in 100 for `auto`.
+    #: Share of the calls whose heap is measured, 0 to 1; None is every call, or 1 in 100 where
+    #: `auto` has to trace.
     sample_ratio: float | None = None
     #: One of `RSS_PEAKS`.
     rss_peak: str = "auto"
@@ -45,8 +42,7 @@ class Config:
     disabled: bool = False
 
     def __post_init__(self) -> None:
-        if self.probe not in HEAP_PROBES:
-            heap_probe(self.probe)
+        heap_probe(self.probe)
         if self.rss_peak not in RSS_PEAKS:
             names = ", ".join(map(repr, RSS_PEAKS))
             msg = f"there is no way {self.rss_peak!r} to find the peak RSS: choose one of {names}"
@@ -84,9 +80,7 @@ class Config:
     @property
     def trace_ratio(self) -> float:
         """The share of the calls whose heap is traced where their callsite does not say."""
-        if self.sample_ratio is not None:
-            return self.sample_ratio
-        return _AUTO_SAMPLE_RATIO if self.probe == "auto" else 1.0
+        return default_ratio(self.probe) if self.sample_ratio is None else self.sample_ratio
 
 
 def check_ratio(ratio: float | None) -> None:

@@ -12,14 +12,21 @@ import os
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
-from stratatrace.accounts import Account
+from stratatrace.accounts import Account, HeapAccounts
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
-from stratatrace.probes import CollectorProbe, heap_probe, resident_probe
+from stratatrace.probes import (
+    CollectorProbe,
+    NativeProbe,
+    heap_probe,
+    idle_bytes_source,
+    resident_probe,
+)
 from stratatrace.scoring import SCORERS, Baseline
 from stratatrace.telemetry.metrics import MetricSink
 from stratatrace.telemetry.spans import SpanSink
@@ -85,15 +92,21 @@ class Recorder:
         self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
         # Where every call is traced, tracing is never off: what was there before a call, and is
         # freed in it, would not be seen to go.
-        heap = heap_probe(config.probe, always=config.trace_ratio >= 1)
+        self._trace_ratio = config.trace_ratio
+        heap = heap_probe(config.probe, always=self._trace_ratio >= 1)
         self._heap_probe = heap
         resident = resident_probe(config.rss_peak)
-        heap_account = Account(heap) if heap is not None else None
+        heaps = None
+        if heap is not None:
+            gross = heap.gross if isinstance(heap, NativeProbe) else None
+            heaps = HeapAccounts(
+                heap, partial(Account, idle_bytes=idle_bytes_source(), gross=gross)
+            )
         self.accounts = Accounts(
-            heap=heap_account,
+            heaps=heaps,
             rss=Account(resident),
             rss_peak_method=resident.method,
-            collector=CollectorProbe(heap_account),
+            collector=CollectorProbe(heaps),
         )
         self.generation = 0
         #: Threads that run stratatrace's own code, whose calls are not measured.
@@ -124,12 +137,13 @@ class Recorder:
 
     def wants_heap(self, callsite: Callsite, scope: SpanScope | None) -> bool:
         """Decide whether this call's heap is traced."""
-        if self.accounts.heap is None or (scope is not None and not scope.recording):
+        heap = self.accounts.heap
+        if heap is None or (scope is not None and not scope.recording):
             return False  # A span that nobody will see must cost no tracing.
         ratio = callsite.sample_ratio
         if ratio is None:
-            ratio = self.config.trace_ratio
-        if ratio and self.accounts.heap.charging:
+            ratio = self._trace_ratio
+        if ratio and heap.charging:
             return True  # Tracing is on for an outer call: the numbers are there for the taking.
         if not ratio:
             return False
@@ -170,13 +184,18 @@ class Recorder:
         except Exception:
             return None  # The window that is open, and cannot be read, will tell.
 
-    def unhold(self, held_bytes: int | None) -> None:
-        """Go on charging from where `hold` left off."""
+    def unhold(self, held_bytes: int | None, *, dropped_bytes: int = 0) -> None:
+        """Go on charging from where `hold` left off.
+
+        Args:
+            held_bytes: What `hold` returned.
+            dropped_bytes: The size of what is dropped of our own after this.
+        """
         heap = self.accounts.heap
         if heap is None or held_bytes is None:
             return
         try:  # Not contextlib.suppress: its object would be dropped after charging goes on.
-            heap.unhold(held_bytes)
+            heap.unhold(held_bytes, dropped_bytes=dropped_bytes)
         except Exception:
             return
 

@@ -23,6 +23,11 @@ class Probe(Protocol):
         """The name that the configuration and the telemetry know it by."""
         ...
 
+    @property
+    def per_thread(self) -> bool:
+        """Whether it reads the calling thread's own memory, and not the process's."""
+        ...
+
     def start(self) -> None:
         """Make the numbers available; counted, so that every start needs one stop."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stratatrace.accounts import Tab
 from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
-    from stratatrace.accounts import Account
+    from stratatrace.accounts import Account, HeapAccounts
     from stratatrace.measurement import RssPeakMethod
     from stratatrace.probes.collector import CollectorProbe
 
@@ -31,16 +31,22 @@ class Accounts:
     """All that a window can be opened on."""
 
     #: None where no heap is measured.
-    heap: Account | None
+    heaps: HeapAccounts | None
     rss: Account
     rss_peak_method: RssPeakMethod
     collector: CollectorProbe
 
+    @property
+    def heap(self) -> Account | None:
+        """The heap account of this thread; None where no heap is measured."""
+        return None if self.heaps is None else self.heaps.current
+
     def after_fork_in_child(self) -> None:
         """Make the accounts the child's own."""
+        self.rss.probe.after_fork_in_child()
         self.rss.after_fork_in_child()
-        if self.heap is not None:
-            self.heap.after_fork_in_child()
+        if self.heaps is not None:
+            self.heaps.after_fork_in_child()
 
 
 class Window:
@@ -118,7 +124,7 @@ class Window:
         Args:
             held_bytes: What the heap account's `hold` returned, where it was called.
         """
-        accounts, heap = self._accounts, self._heap
+        accounts = self._accounts
         try:
             if self._rss is not None:
                 self._rss.charge(self._rss_tab)
@@ -129,15 +135,23 @@ class Window:
         self._count_collections(-1)
         # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
         try:
-            if heap is not None:
-                self._shared = self._shared or not heap.alone
-                self._others_ns = _others_at_most_ns()
-                self._thread = get_ident()
-                heap.charge(self._heap_tab, held_bytes)
+            if self._heap is not None:
+                self._resume_heap(held_bytes)
             elif accounts.heap is not None and held_bytes is not None:
                 accounts.heap.unhold(held_bytes)
         except Exception as error:
             self._fail(self._heap_tab, error)
+
+    def _resume_heap(self, held_bytes: int | None) -> None:
+        # Not always that of the step before: a task or generator may go on in another thread.
+        self._heap = heap = cast("Account", self._accounts.heap)
+        if held_bytes is None:
+            heap.calibrate()
+        self._thread = get_ident()
+        if not heap.probe.per_thread:
+            self._shared = self._shared or not heap.alone
+            self._others_ns = _others_at_most_ns()
+        heap.charge(self._heap_tab, held_bytes)
 
     def pause(self) -> int | None:
         """The step has ended; return the heap account's level, for `unhold`."""
@@ -161,9 +175,10 @@ class Window:
             msg = "a step began in one thread and ended in another: whose heap is it?"
             raise ProbeError(msg)
         held_bytes = heap.release(self._heap_tab)
-        # Processor time of others tells also of threads that came and went unseen.
-        others_ns = _others_at_least_ns() - self._others_ns
-        self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
+        if not heap.probe.per_thread:
+            # Processor time of others tells also of threads that came and went unseen.
+            others_ns = _others_at_least_ns() - self._others_ns
+            self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
         return held_bytes
 
     def close(self) -> None:
@@ -204,6 +219,9 @@ class Window:
             numbers["heap_net_bytes"] = heap_tab.net_bytes
             numbers["heap_peak_bytes"] = heap_tab.peak_bytes
             numbers["gc_reclaimed_bytes"] = self._reclaimed_bytes
+            if self._heap.counts_gross:
+                numbers["heap_allocated_bytes"] = heap_tab.allocated_bytes
+                numbers["heap_allocations"] = heap_tab.allocations
         if self._rss_before_bytes is not None and not rss_tab.failed:
             numbers["rss_before_bytes"] = self._rss_before_bytes
             numbers["rss_net_bytes"] = rss_tab.net_bytes

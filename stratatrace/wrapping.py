@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import wrapt
 
 from stratatrace.calls import begin, prepare
+from stratatrace.probes import count_arrays, native_obstacle
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
@@ -338,3 +339,11 @@ def _named(outer: Any, inner: Any) -> Any:
     outer.__name__ = getattr(inner, "__name__", outer.__name__)
     outer.__qualname__ = getattr(inner, "__qualname__", outer.__qualname__)
     return outer
+
+
+def _on_numpy(_numpy: ModuleType) -> None:
+    count_arrays()
+
+
+if native_obstacle() is None:
+    when_imported("numpy", _on_numpy)

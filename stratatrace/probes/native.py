@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
 
-__all__ = ["NO_EXTENSION_VARIABLE", "NativeProbe", "native_obstacle"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "NO_EXTENSION_VARIABLE",
+    "NativeProbe",
+    "count_arrays",
+    "idle_bytes_source",
+    "native_obstacle",
+]
 
 #: Set to 1, it keeps the extension from being built when installing, and from being used later.
 NO_EXTENSION_VARIABLE = "STRATATRACE_NO_EXTENSION"
@@ -35,6 +45,13 @@ def native_obstacle() -> str | None:
     return None if _import_error is None else str(_import_error)
 
 
+def idle_bytes_source() -> Callable[[], int] | None:
+    """Return what tells the bytes in the interpreter's free lists; None where nothing can."""
+    if native_obstacle() is not None or _counters.free_list_bytes() is None:
+        return None
+    return cast("Callable[[], int]", _counters.free_list_bytes)
+
+
 class _Counting:
     """The one counting of the process, shared by all probes and ended by the last user."""
 
@@ -47,9 +64,10 @@ class _Counting:
     def adjust(self) -> None:
         """Count where anybody needs it, and only there."""
         if self.openers or self.users:
-            # It does nothing where it is counting, unless somebody has taken the hooks out.
-            _counters.start()
-            _counters.count_numpy()
+            counting = _counters.is_counting()
+            _counters.start()  # Does nothing more, unless somebody has taken the hooks out.
+            if not counting:
+                _counters.count_numpy()
         else:
             _counters.forget_numpy()
             _counters.stop()
@@ -68,6 +86,7 @@ class NativeProbe:
     """
 
     name = "native"
+    per_thread = True
 
     def __init__(self) -> None:
         obstacle = native_obstacle()
@@ -110,14 +129,9 @@ class NativeProbe:
         """
         return Reading(*_counters.mark())
 
-    def count_numpy(self) -> bool:
-        """Count numpy's arrays from now on, where numpy was imported after counting began.
-
-        Returns:
-            Whether they are counted.
-        """
-        with _counting.lock:
-            return _counters.is_counting() and _counters.count_numpy()
+    def gross(self) -> tuple[int, int]:
+        """Return the bytes and the blocks that this thread has ever allocated."""
+        return _counters.counts()[:2]
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the counting that was for them.
@@ -127,3 +141,9 @@ class NativeProbe:
         _counting.lock = threading.RLock()
         _counting.users = 0
         _counting.adjust()
+
+
+def count_arrays() -> bool:
+    """Count numpy's arrays, to be called when numpy was imported; return whether that is done."""
+    with _counting.lock:
+        return _counters.is_counting() and _counters.count_numpy()

@@ -57,6 +57,11 @@ class ResidentProbe(Protocol):
         ...
 
     @property
+    def per_thread(self) -> bool:
+        """Resident memory is the process's."""
+        ...
+
+    @property
     def method(self) -> RssPeakMethod:
         """What its peaks are worth."""
         ...
@@ -103,6 +108,7 @@ class HighWaterProbe:
     """
 
     name = "rss"
+    per_thread = False
     method: RssPeakMethod = "hwm"
 
     def __init__(self) -> None:
@@ -169,6 +175,7 @@ class LifetimeProbe:
     """
 
     name = "rss"
+    per_thread = False
     method: RssPeakMethod = "lifetime"
 
     def __init__(self) -> None:

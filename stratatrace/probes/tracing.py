@@ -70,6 +70,7 @@ class TracemallocProbe:
     """
 
     name = "tracemalloc"
+    per_thread = False
 
     def __init__(self, *, always: bool = False) -> None:
         self._always = always

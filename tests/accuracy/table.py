@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy.scenarios import SCENARIOS, Row
+from accuracy.scenarios import PROBES, SCENARIOS, Row
 
 HEAD = """# Accuracy
 
@@ -28,31 +28,30 @@ COLUMNS = "| scenario | number | truth | measured | error |\n|---|---|--:|--:|--
 
 
 class Section(NamedTuple):
-    """The rows of one interpreter."""
+    """The rows of one probe in one interpreter."""
 
     title: str
     rows: list[Row]
 
 
-def measured_here() -> Section:
+def measured_here(probe: str) -> Section:
     """Run every scenario in this interpreter."""
-    title = f"{platform.python_implementation()} {platform.python_version()}"
-    return Section(title, [row for scenario in SCENARIOS for row in scenario.rows()])
+    title = f"{platform.python_implementation()} {platform.python_version()}, {probe}"
+    return Section(title, [row for scenario in SCENARIOS for row in scenario.rows(probe)])
 
 
-def saved(section: Section) -> str:
-    """Return a section as JSON."""
-    return json.dumps({"title": section.title, "rows": section.rows})
+def saved(sections: list[Section]) -> str:
+    """Return sections as JSON."""
+    return json.dumps(sections)
 
 
-def loaded(text: str) -> Section:
-    """Return the section that `saved` made text of."""
-    section = json.loads(text)
-    return Section(section["title"], [Row(*row) for row in section["rows"]])
+def loaded(text: str) -> list[Section]:
+    """Return the sections that `saved` made text of."""
+    return [Section(title, [Row(*row) for row in rows]) for title, rows in json.loads(text)]
 
 
 def page(sections: list[Section]) -> str:
-    """Return the page: the worst row of all, and a table for each interpreter."""
+    """Return the page: the worst row of all, and a table for each probe and interpreter."""
     worst_of, worst = max(
         ((section.title, row) for section in sections for row in section.rows),
         key=lambda pair: pair[1].badness,
@@ -86,11 +85,12 @@ def main() -> int:
     parser.add_argument("--merge", type=Path, nargs="+", help="run nothing, read these rows")
     options = parser.parse_args()
     if options.merge:
-        sections = [loaded(path.read_text(encoding="utf-8")) for path in options.merge]
+        texts = [path.read_text(encoding="utf-8") for path in options.merge]
+        sections = [section for text in texts for section in loaded(text)]
     else:
-        sections = [measured_here()]
+        sections = [measured_here(probe) for probe in PROBES]
     if options.json is not None:
-        options.json.write_text(saved(sections[0]), encoding="utf-8")
+        options.json.write_text(saved(sections), encoding="utf-8")
     if options.write is not None:
         options.write.write_text(page(sections), encoding="utf-8")
     elif options.json is None:

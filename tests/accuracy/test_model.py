@@ -15,13 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stratatrace import profile_memory
+from stratatrace.config import Config
 from stratatrace.testing import recording
 
-from .scenarios import HEAP_WITHIN_BYTES, TOLERANCE, buffer
+from .scenarios import HEAP_WITHIN_BYTES, PROBES, TOLERANCE, buffer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -353,6 +355,7 @@ def programs(draw: st.DrawFn) -> list[Node]:
     return roots
 
 
+@pytest.mark.parametrize("probe", PROBES)
 @settings(
     max_examples=150,
     deadline=None,
@@ -362,10 +365,10 @@ def programs(draw: st.DrawFn) -> list[Node]:
     phases=[Phase.generate, Phase.shrink],
 )
 @given(roots=programs())
-def test_random_programs_are_charged_as_the_model_says(roots: list[Node]) -> None:
+def test_random_programs_are_charged_as_the_model_says(probe: str, roots: list[Node]) -> None:
     """Every call has its own net and peak, callees included and suspensions left out."""
     program = Program(roots)
-    with recording() as sink:
+    with recording(Config(probe=probe)) as sink:
         asyncio.run(program.main())
     model = program.model
     assert not model.running

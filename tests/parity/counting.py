@@ -16,6 +16,19 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = [
+    "Taken",
+    "counters",
+    "counting",
+    "in_thread",
+    "native",
+    "no_collections",
+    "run_python",
+    "settled",
+    "traced",
+    "tracing",
+]
+
 if TYPE_CHECKING:
     from stratatrace.probes import _counters as counters
 else:

@@ -11,6 +11,7 @@ class FakeProbe:
     """A probe whose level is set by hand, and that fails when it is told to."""
 
     name = "fake"
+    per_thread = False
 
     def __init__(self) -> None:
         self.level = 1000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratatrace.accounts import Account, Tab
+from stratatrace.accounts import Account, HeapAccounts, Tab
 from stratatrace.errors import ProbeError
 
 from .fakes import FakeProbe
@@ -246,7 +246,6 @@ class TestAccount:
         holder.join()
         account.after_fork_in_child()
         assert not account.charging
-        assert probe.forks == 1
         tab = Tab()
         account.charge(tab)
         probe.use(3)
@@ -279,3 +278,143 @@ class TestAccount:
             thread.join()
         assert not failures
         assert not account.charging
+
+
+class TestLeftovers:
+    """What stratatrace leaves in the interpreter's free lists, and the program uses."""
+
+    @pytest.fixture
+    def probe(self) -> FakeProbe:
+        """Have a probe to set."""
+        return FakeProbe()
+
+    @pytest.fixture
+    def idle(self) -> list[int]:
+        """Have the bytes of the free lists to set."""
+        return [1000]
+
+    @pytest.fixture
+    def account(self, probe: FakeProbe, idle: list[int]) -> Account:
+        """Have an account that knows of them."""
+        account = Account(probe, lambda: idle[0])
+        account.calibrate()
+        return account
+
+    def leave(self, account: Account, probe: FakeProbe, idle: list[int], size: int) -> None:
+        """Allocate as stratatrace, and leave it in a free list."""
+        level = account.hold()
+        assert level is not None
+        probe.use(size)
+        idle[0] += size
+        account.unhold(level)
+        probe.use(-LEVEL_OBJECT_BYTES)  # The level is dropped.
+
+    @pytest.mark.parametrize(
+        ("used", "charged"),
+        [
+            ([-60], 60),  # The program keeps it, and has allocated nothing.
+            ([-60, -60], 100),  # More than was left: that was idle before, and is its own.
+            ([-60, 60], 0),  # It gives it back.
+            ([-60, 90, -30], 30),  # What it leaves there itself is no credit.
+            ([40, -20], 20),
+        ],
+    )
+    def test_the_program_is_charged_with_what_it_uses(
+        self, account: Account, probe: FakeProbe, idle: list[int], used: list[int], charged: int
+    ) -> None:
+        """Not more than was left, and not for what it gave back."""
+        tab = Tab()
+        account.charge(tab)
+        self.leave(account, probe, idle, 100)
+        for change in used:
+            idle[0] += change
+            self.leave(account, probe, idle, 0)
+        account.release(tab)
+        assert tab.net_bytes == charged
+
+    def test_what_nobody_uses_is_nobodys(
+        self, account: Account, probe: FakeProbe, idle: list[int]
+    ) -> None:
+        """Our own work allocates, and uses what it has left."""
+        tab = Tab()
+        account.charge(tab)
+        for size in (100, 50, -120, -100, 30):
+            self.leave(account, probe, idle, size)
+        account.release(tab)
+        assert tab.net_bytes == 0
+
+    def test_it_is_forgotten_with_the_outermost_call(
+        self, account: Account, probe: FakeProbe, idle: list[int]
+    ) -> None:
+        """What the next one uses was idle before it began."""
+        first, second = Tab(), Tab()
+        account.charge(first)
+        self.leave(account, probe, idle, 100)
+        account.release(first)
+        account.charge(second)
+        idle[0] -= 100
+        account.release(second)
+        assert second.net_bytes == 0
+
+    def test_a_collection_within_our_work(
+        self, account: Account, probe: FakeProbe, idle: list[int]
+    ) -> None:
+        """It empties the free lists, and nobody is charged or credited."""
+        tab = Tab()
+        account.charge(tab)
+        self.leave(account, probe, idle, 100)
+        ours = account.hold()
+        assert ours is not None
+        collection = account.hold()
+        assert collection is not None
+        idle[0] = 0
+        probe.use(-1100 - LEVEL_OBJECT_BYTES)
+        account.unhold(collection)
+        account.unhold(ours)
+        account.release(tab)
+        assert tab.net_bytes == LEVEL_OBJECT_BYTES
+
+
+def test_gross_sums_leave_out_our_own_work() -> None:
+    """Bytes and blocks of all steps, without those of holds and of collections within them."""
+    probe, gross = FakeProbe(), [0, 0]
+    account = Account(probe, gross=lambda: (gross[0], gross[1]))
+    account.calibrate()
+
+    def allocate(size: int, blocks: int) -> None:
+        gross[0] += size
+        gross[1] += blocks
+
+    allocate(5000, 50)
+    outer, inner = Tab(), Tab()
+    account.charge(outer)
+    allocate(100, 1)
+    held = account.hold()
+    allocate(7000, 70)
+    collection = account.hold()
+    assert collection is not None
+    allocate(900, 9)
+    account.unhold(collection)
+    account.charge(inner, held)
+    allocate(20, 2)
+    account.unhold(account.release(inner))
+    allocate(3, 3)
+    account.release(outer)
+    assert (inner.allocated_bytes, inner.allocations) == (20, 2)
+    assert (outer.allocated_bytes, outer.allocations) == (123, 6)
+
+
+@pytest.mark.parametrize("per_thread", [False, True])
+def test_threads_have_accounts_of_their_own_where_they_are_told_apart(per_thread: bool) -> None:
+    """Else they share one, whose numbers are the process's."""
+    probe = FakeProbe()
+    probe.per_thread = per_thread
+    accounts = HeapAccounts(probe)
+    seen = [accounts.current]
+    thread = threading.Thread(target=lambda: seen.append(accounts.current))
+    thread.start()
+    thread.join()
+    assert (seen[0] is seen[1]) is not per_thread
+    assert accounts.current is seen[0]
+    accounts.after_fork_in_child()
+    assert probe.forks == 1

@@ -9,6 +9,7 @@ import pytest
 
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
+from stratatrace.probes import native_obstacle
 
 PREFIX = "OTEL_PYTHON_STRATATRACE_"
 
@@ -38,15 +39,24 @@ def test_a_wrong_value_is_told(given: dict[str, Any], builtin: type[Exception], 
 @pytest.mark.parametrize(
     ("given", "ratio"),
     [
-        ({"probe": "auto"}, 0.01),
         ({"probe": "tracemalloc"}, 1.0),
         ({"probe": "auto", "sample_ratio": 0.5}, 0.5),
         ({"probe": "tracemalloc", "sample_ratio": 0}, 0),
     ],
 )
 def test_the_share_of_traced_calls(given: dict[str, Any], ratio: float) -> None:
-    """`auto` traces one call in a hundred, tracemalloc every one, unless told otherwise."""
+    """Every call, unless told otherwise."""
     assert Config(**given).trace_ratio == ratio
+
+
+def test_where_it_has_to_trace_auto_takes_one_call_in_a_hundred(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Native counting is cheap enough for all."""
+    if native_obstacle() is None:
+        assert Config(probe="auto").trace_ratio == 1.0
+    monkeypatch.setenv("STRATATRACE_NO_EXTENSION", "1")
+    assert Config(probe="auto").trace_ratio == 0.01
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stratatrace.accounts import Account
+from stratatrace.accounts import Account, HeapAccounts
 from stratatrace.errors import ProbeError
 from stratatrace.probes import CollectorProbe
 from stratatrace.windows import Accounts, Window
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _accounts(heap: FakeProbe, rss: FakeProbe, collector: CollectorProbe) -> Accounts:
     return Accounts(
-        heap=Account(heap), rss=Account(rss), rss_peak_method="hwm", collector=collector
+        heaps=HeapAccounts(heap), rss=Account(rss), rss_peak_method="hwm", collector=collector
     )
 
 

@@ -12,7 +12,12 @@ import pytest
 
 from stratatrace.errors import ProbeError
 from stratatrace.probes import native
-from stratatrace.probes.native import NO_EXTENSION_VARIABLE, NativeProbe, native_obstacle
+from stratatrace.probes.native import (
+    NO_EXTENSION_VARIABLE,
+    NativeProbe,
+    count_arrays,
+    native_obstacle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,15 +119,15 @@ def test_memory_from_before_a_call_is_seen_to_be_freed_in_it(probe: NativeProbe)
 def test_arrays_of_numpy_are_counted(probe: NativeProbe) -> None:
     """Where it is imported before counting begins, or is told of afterwards."""
     np = pytest.importorskip("numpy")
-    assert not probe.count_numpy()
+    assert not count_arrays()
     probe.start()
     before = probe.mark().level_bytes
     array = np.zeros(MIB)
     assert probe.mark().level_bytes - before == pytest.approx(8 * MIB, abs=2048)
-    assert probe.count_numpy()
+    assert count_arrays()
     assert array.size
     probe.stop()
-    assert not probe.count_numpy()
+    assert not count_arrays()
 
 
 def test_a_forked_child_stops_what_was_for_its_parents_windows(probe: NativeProbe) -> None:

@@ -5,15 +5,30 @@ from __future__ import annotations
 import pytest
 
 from stratatrace.errors import StratatraceError
-from stratatrace.probes import HEAP_PROBES, TracemallocProbe, heap_probe
+from stratatrace.probes import (
+    HEAP_PROBES,
+    NativeProbe,
+    TracemallocProbe,
+    heap_probe,
+    native_obstacle,
+)
 
 
-@pytest.mark.parametrize("name", HEAP_PROBES)
-def test_every_name_gives_its_probe(name: str) -> None:
+def test_every_name_gives_its_probe() -> None:
     """`rss` measures no heap; the others do."""
-    probe = heap_probe(name)
-    assert (probe is None) is (name == "rss")
-    assert probe is None or isinstance(probe, TracemallocProbe)
+    assert heap_probe("rss") is None
+    assert isinstance(heap_probe("tracemalloc"), TracemallocProbe)
+    if native_obstacle() is None:
+        assert isinstance(heap_probe("native"), NativeProbe)
+        assert isinstance(heap_probe("auto"), NativeProbe)
+
+
+def test_without_the_extension_auto_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was asked for by name is refused, with the reason."""
+    monkeypatch.setenv("STRATATRACE_NO_EXTENSION", "1")
+    assert isinstance(heap_probe("auto"), TracemallocProbe)
+    with pytest.raises(ValueError, match="turns the native heap probe off; 'auto' takes"):
+        heap_probe("native")
 
 
 def test_another_name_is_told() -> None:
