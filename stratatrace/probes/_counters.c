@@ -89,7 +89,7 @@ typedef struct {
 enum { OUTSIDE, INSIDE, PROBING };
 
 /* Zero in a new thread, gone with it: nothing is allocated for a thread and nothing can leak. */
-THREAD_LOCAL Counters counters;
+THREAD_LOCAL CACHE_ALIGNED Counters counters;
 
 ALWAYS_INLINE void
 count_allocation(Counters *mine, int64_t size)
@@ -236,15 +236,16 @@ grown_leaf_of(void *block)
     return grown((void **)&branch->leaves[address >> 20 & (LEVEL_ENTRIES - 1)], LEAF_BYTES);
 }
 
-/* Mark and count a block, whatever stands in its way. */
-NEVER_INLINE void
+/* Mark and count a block, whatever stands in its way; return it. (So it can be called last, and the
+   fast way needs no room on the stack.) */
+NEVER_INLINE void *
 add_slowly(Counters *mine, void *block, size_t size)
 {
     Leaf *leaf = leaf_of(block);
     if (leaf == NULL) {
         leaf = grown_leaf_of(block);
         if (leaf == NULL) {
-            return; /* Untracked, and so not counted: what is never taken off must not be added. */
+            return block; /* Untracked: what is never taken off must not be added. */
         }
     }
     /* A block that is marked already was freed behind our back, by somebody who knows the allocator
@@ -255,10 +256,11 @@ add_slowly(Counters *mine, void *block, size_t size)
     }
     set_mark(leaf, granule_of(block), size);
     count_allocation(mine, (int64_t)size);
+    return block;
 }
 
-/* Mark and count a block that has just been allocated. */
-ALWAYS_INLINE void
+/* Mark and count a block that has just been allocated; return it. */
+ALWAYS_INLINE void *
 add(Counters *mine, void *block, size_t size)
 {
     Leaf *leaf = leaf_of(block);
@@ -266,10 +268,9 @@ add(Counters *mine, void *block, size_t size)
     if (LIKELY(leaf != NULL && size < SMALLEST_LARGE && LOAD_RELAXED(&leaf[granule]) == 0)) {
         STORE_RELAXED(&leaf[granule], (uint8_t)(size + 1));
         count_allocation(mine, (int64_t)size);
+        return block;
     }
-    else {
-        add_slowly(mine, block, size);
-    }
+    return add_slowly(mine, block, size);
 }
 
 /* Take off and count a block that is about to be freed; NULL reads as untracked. */
@@ -359,10 +360,10 @@ hooked_malloc(int domain, size_t size)
     mine->inside = INSIDE;
     void *block = next->malloc(next->ctx, size);
     mine->inside = OUTSIDE;
-    if (LIKELY(block != NULL)) {
-        add(mine, block, size);
+    if (UNLIKELY(block == NULL)) {
+        return NULL;
     }
-    return block;
+    return add(mine, block, size);
 }
 
 ALWAYS_INLINE void *
@@ -377,10 +378,10 @@ hooked_calloc(int domain, size_t count, size_t size)
     mine->inside = INSIDE;
     void *block = next->calloc(next->ctx, count, size);
     mine->inside = OUTSIDE;
-    if (LIKELY(block != NULL)) {
-        add(mine, block, count * size); /* Whoever called us has excluded an overflow. */
+    if (UNLIKELY(block == NULL)) {
+        return NULL;
     }
-    return block;
+    return add(mine, block, count * size); /* Whoever called us has excluded an overflow. */
 }
 
 /* A reallocation, in place or not, takes the old block off and adds the new one, in this order: the
@@ -405,8 +406,14 @@ hooked_realloc(int domain, void *block, size_t size)
     if (LIKELY(freed >= 0)) {
         count_free(mine, freed);
     }
-    add(mine, moved, size);
-    return moved;
+    return add(mine, moved, size);
+}
+
+NEVER_INLINE void
+free_large(const PyMemAllocatorEx *next, void *block)
+{
+    take_off(block);
+    next->free(next->ctx, block);
 }
 
 /* There is no need to be *inside*: what pymalloc frees in the raw domain has lost its mark here, or
@@ -415,7 +422,19 @@ ALWAYS_INLINE void
 hooked_free(int domain, void *block)
 {
     const PyMemAllocatorEx *next = &below[domain];
-    take_off(block);
+    Leaf *leaf = leaf_of(block);
+    if (LIKELY(leaf != NULL)) {
+        uint8_t *mark = &leaf[granule_of(block)];
+        uint8_t marked = LOAD_RELAXED(mark);
+        if (UNLIKELY(marked == LARGE_MARK)) {
+            free_large(next, block);
+            return;
+        }
+        if (LIKELY(marked != 0)) {
+            STORE_RELAXED(mark, (uint8_t)0);
+            count_free(&counters, (int64_t)marked - 1);
+        }
+    }
     next->free(next->ctx, block);
 }
 
@@ -604,10 +623,7 @@ numpy_malloc(void *ctx, size_t size)
     mine->inside = INSIDE;
     void *block = below_numpy.malloc(ctx, size);
     mine->inside = outer;
-    if (block != NULL) {
-        add(mine, block, size);
-    }
-    return block;
+    return block == NULL ? NULL : add(mine, block, size);
 }
 
 static void *
@@ -618,10 +634,7 @@ numpy_calloc(void *ctx, size_t count, size_t size)
     mine->inside = INSIDE;
     void *block = below_numpy.calloc(ctx, count, size);
     mine->inside = outer;
-    if (block != NULL) {
-        add(mine, block, count * size);
-    }
-    return block;
+    return block == NULL ? NULL : add(mine, block, count * size);
 }
 
 static void *
@@ -640,8 +653,7 @@ numpy_realloc(void *ctx, void *block, size_t size)
     if (freed >= 0) {
         count_free(mine, freed);
     }
-    add(mine, moved, size);
-    return moved;
+    return add(mine, moved, size);
 }
 
 static void
