@@ -153,3 +153,17 @@ def bench(session: nox.Session) -> None:
     """Print what measuring costs, as ratios taken side by side in one run."""
     install_wheel(session, "bench")
     session.run("python", "tests/benchmarks/overhead.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+def native(session: nox.Session) -> None:
+    """Run CPython's own tests with the native counters on, and the counters under valgrind."""
+    install_wheel(session)
+    tests = ["json", "dict", "list", "unicode", "generators", "asyncio", "threading"]
+    counting = {"PYTHONPATH": str(Path("tests/native").resolve())}
+    session.chdir(session.create_tmp())
+    session.run("python", "-m", "test", *(f"test_{name}" for name in tests), env=counting)
+    session.chdir(session.invoked_from)
+    session.run(
+        *("valgrind", "--num-callers=20", "python", "tests/parity/exercise.py"), external=True
+    )

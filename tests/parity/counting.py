@@ -44,10 +44,11 @@ MOST_RUNS = 100
 
 
 class Taken(NamedTuple):
-    """What a program takes and keeps, and the highest that it had in between."""
+    """What a program keeps, the highest it had in between, and what is left without that."""
 
     net_bytes: int
     peak_bytes: int
+    left_bytes: int = 0
 
 
 @contextlib.contextmanager
@@ -86,7 +87,7 @@ def traced(program: Callable[[], object]) -> Taken:
     nothing = settled(lambda: _traced(_do_nothing))
     taken = settled(lambda: _traced(program))
     # What the reading itself takes is counted, too.
-    return Taken(taken.net_bytes - nothing.net_bytes, taken.peak_bytes - nothing.peak_bytes)
+    return Taken(*(ours - empty for ours, empty in zip(taken, nothing, strict=True)))
 
 
 def settled(look: Callable[[], Taken]) -> Taken:
@@ -114,7 +115,8 @@ def _native(program: Callable[[], object]) -> Taken:
     kept = program()
     after, peak = counters.mark()
     del kept
-    return Taken(after - before, peak - before)
+    left, _ = counters.mark()
+    return Taken(after - before, peak - before, left - before)
 
 
 def _traced(program: Callable[[], object]) -> Taken:
@@ -123,7 +125,8 @@ def _traced(program: Callable[[], object]) -> Taken:
     kept = program()
     after, peak = tracemalloc.get_traced_memory()
     del kept
-    return Taken(after - before, peak - before)
+    left, _ = tracemalloc.get_traced_memory()
+    return Taken(after - before, peak - before, left - before)
 
 
 def _do_nothing() -> None: ...
