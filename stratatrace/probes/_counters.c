@@ -698,20 +698,21 @@ find_numpy_handler(void)
 static PyObject *
 counters_count_numpy(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
+    if (numpy_handler != NULL && numpy_handler->allocator.malloc == numpy_malloc) {
+        Py_RETURN_TRUE;
+    }
     NumpyHandler *handler = find_numpy_handler();
     if (handler == NULL) {
         Py_RETURN_FALSE;
     }
+    /* With the GIL, as numpy reads them. The context stays, so that ours need none. */
     NumpyAllocator *allocator = &handler->allocator;
-    if (allocator->malloc != numpy_malloc) {
-        /* With the GIL, as numpy reads them. The context stays, so that ours need none. */
-        below_numpy = *allocator;
-        allocator->malloc = numpy_malloc;
-        allocator->calloc = numpy_calloc;
-        allocator->realloc = numpy_realloc;
-        allocator->free = numpy_free;
-        numpy_handler = handler;
-    }
+    below_numpy = *allocator;
+    allocator->malloc = numpy_malloc;
+    allocator->calloc = numpy_calloc;
+    allocator->realloc = numpy_realloc;
+    allocator->free = numpy_free;
+    numpy_handler = handler;
     Py_RETURN_TRUE;
 }
 
