@@ -59,18 +59,32 @@ class _Counting:
         #: Those who want it for good, and those who want it for a while.
         self.openers = 0
         self.users = 0
+        #: How many of the users, the oldest, have missed something.
+        self._damaged = 0
         self.lock = threading.RLock()
 
-    def adjust(self) -> None:
-        """Count where anybody needs it, and only there."""
-        if self.openers or self.users:
-            counting = _counters.is_counting()
-            _counters.start()  # Does nothing more, unless somebody has taken the hooks out.
-            if not counting:
-                _counters.count_numpy()
-        else:
+    def begin(self) -> None:
+        """Count, unless it is on; somebody else may have taken the hooks out meanwhile."""
+        if not _counters.is_counting():
+            self._damaged = self.users
+            _counters.start()
+            _counters.count_numpy()
+
+    def end_if_unused(self) -> None:
+        """Stop counting where nobody needs it."""
+        if not (self.openers or self.users):
             _counters.forget_numpy()
             _counters.stop()
+
+    def leave(self) -> bool:
+        """Take one user off, the newest; return whether all was counted since it came."""
+        if not _counters.is_counting():
+            self._damaged = self.users
+        intact = self.users > self._damaged
+        self.users -= 1
+        self._damaged = min(self._damaged, self.users)
+        self.end_if_unused()
+        return intact
 
 
 _counting = _Counting()
@@ -100,7 +114,7 @@ class NativeProbe:
             if not self._opened:
                 self._opened = True
                 _counting.openers += 1
-                _counting.adjust()
+                _counting.begin()
 
     def close(self) -> None:
         """End what `open` began."""
@@ -108,19 +122,28 @@ class NativeProbe:
             if self._opened:
                 self._opened = False
                 _counting.openers -= 1
-                _counting.adjust()
+                _counting.end_if_unused()
 
     def start(self) -> None:
         """Begin to count, unless it is on already."""
         with _counting.lock:
+            _counting.begin()
             _counting.users += 1
-            _counting.adjust()
 
     def stop(self) -> None:
-        """End counting with its last user."""
+        """End counting with its last user.
+
+        Raises:
+            ProbeError: Since the matching start, somebody else has taken the hooks out.
+        """
         with _counting.lock:
-            _counting.users -= 1
-            _counting.adjust()
+            intact = _counting.leave()
+        if not intact:
+            msg = (
+                "somebody else has put the allocators back that were there before the native heap "
+                "probe, while a call was being measured (`tracemalloc.stop` does)"
+            )
+            raise ProbeError(msg)
 
     def mark(self) -> Reading:
         """Return this thread's live bytes, and their highest since this thread's last mark.
@@ -140,7 +163,7 @@ class NativeProbe:
         """
         _counting.lock = threading.RLock()
         _counting.users = 0
-        _counting.adjust()
+        _counting.end_if_unused()
 
 
 def count_arrays() -> bool:

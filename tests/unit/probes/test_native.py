@@ -151,6 +151,18 @@ def test_hooks_that_were_taken_out_are_put_on_by_the_next_start(probe: NativePro
     probe.start()
     assert counting()
     probe.stop()
+    with pytest.raises(ProbeError, match="put the allocators back"):
+        probe.stop()
+
+
+def test_a_user_is_told_that_the_hooks_were_taken_out(probe: NativeProbe) -> None:
+    """Its numbers lack what came after."""
+    tracemalloc.start()
+    probe.start()
+    tracemalloc.stop()
+    with pytest.raises(ProbeError, match="put the allocators back"):
+        probe.stop()
+    probe.start()
     probe.stop()
 
 
