@@ -60,8 +60,8 @@ def configure(
     ``stratatrace.jsonl``.
 
     Args:
-        probe: ``auto``, ``tracemalloc`` or ``rss``.
-        sample_ratio: Share of the calls whose heap is traced, 0 to 1.
+        probe: ``auto``, ``native``, ``tracemalloc`` or ``rss``.
+        sample_ratio: Share of the calls whose heap is measured, 0 to 1.
         rss_peak: ``auto`` (exact where the system allows, else sampled by a thread), ``sampled``,
             or ``lifetime``, which leaves the kernel's high-water mark alone: resetting it lowers
             what a parent process reads as this one's maximum.

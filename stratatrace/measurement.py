@@ -62,7 +62,7 @@ class Measurement:
     """The memory of one call. A field that was not measured is None, never 0."""
 
     callsite: Callsite
-    #: The heap probe that gave the heap numbers: ``tracemalloc``; None where it was not tracing.
+    #: The probe that gave the heap numbers, ``native`` or ``tracemalloc``; None where none did.
     probe: str | None = None
     #: ``exact``: only this call's own execution is in the heap numbers. ``process``: other threads
     #: (or, for a block that was suspended, other tasks) may be in them.

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from stratatrace.cli import report, run
+from stratatrace.cli import doctor, report, run
 from stratatrace.errors import CommandError, StratatraceError
 from stratatrace.version import __version__
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"stratatrace {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (run, report):
+    for command in (run, report, doctor):
         command.add_to(commands)
     options = parser.parse_args(arguments)
     try:

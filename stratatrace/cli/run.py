@@ -19,7 +19,7 @@ from stratatrace.cli.program import ProgramOptions
 from stratatrace.config import DEFAULT_OUTPUT, Config
 from stratatrace.errors import CommandError, MissingExtraError, OutputError
 from stratatrace.patching import Pattern
-from stratatrace.probes import HEAP_PROBES
+from stratatrace.probes import HEAP_PROBES, native_obstacle
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -51,7 +51,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--probe",
         help="how the heap is measured: "
         + "; ".join(f"{name}: {meaning}" for name, meaning in HEAP_PROBES.items())
-        + " (default: tracemalloc)",
+        + " (default: native where it can be had, else tracemalloc)",
     )
     parser.add_argument(
         "--sample-ratio",
@@ -89,7 +89,7 @@ def _run(options: Namespace) -> int:
     program = ProgramOptions(
         name=Path(words[0] if words[0] != "-m" else words[1]).stem,
         profile=tuple(options.profile),
-        probe=options.probe or os.environ.get("OTEL_PYTHON_STRATATRACE_PROBE") or "tracemalloc",
+        probe=options.probe or os.environ.get("OTEL_PYTHON_STRATATRACE_PROBE") or _default_probe(),
         sample_ratio=options.sample_ratio,
         output=_output(options),
         temporary=options.output is None and _endpoint_given(options),
@@ -172,6 +172,11 @@ def _installed(module: str) -> bool:
         return find_spec(module) is not None
     except ImportError:
         return False
+
+
+def _default_probe() -> str:
+    """Return the best that measures every call: a run is to show them all."""
+    return "native" if native_obstacle() is None else "tracemalloc"
 
 
 def _check_interpreter() -> None:
