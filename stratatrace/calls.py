@@ -144,7 +144,7 @@ class Call:
             recorder.guard.caught(callsite, "add up a call")
             measurement = Measurement(callsite=callsite)
         try:
-            measurement = recorder.score(measurement)
+            recorder.score(measurement)
         except Exception:
             recorder.guard.caught(callsite, "score a call")
         for sink in recorder.sinks:

@@ -11,7 +11,6 @@ import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
@@ -152,8 +151,8 @@ class Recorder:
         habits.debt += ratio - due
         return due
 
-    def score(self, measurement: Measurement) -> Measurement:
-        """Return *measurement* with its score, and learn from it.
+    def score(self, measurement: Measurement) -> None:
+        """Give *measurement* its score, and learn from it.
 
         Raises:
             ValueError: The scorer gave no number.
@@ -165,11 +164,13 @@ class Recorder:
             baseline.learn(measurement.heap_peak_bytes)
         score = self.scorer.score(measurement, budget_bytes)
         if score is None:
-            return measurement
+            return
         if not math.isfinite(score):
             msg = f"{self.scorer!r} gave {score!r} as a score"
             raise ValueError(msg)
-        return replace(measurement, efficiency_score=float(score))
+        # It is frozen for those whom it is handed to, which comes next. A second one with the score
+        # in it would take as long as all other bookkeeping of a call.
+        object.__setattr__(measurement, "efficiency_score", float(score))
 
     @property
     def measuring(self) -> bool:
