@@ -9,6 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from stratatrace.config import Config
+from stratatrace.probes import native_obstacle
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -39,12 +41,16 @@ class Told(NamedTuple):
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
 
-@pytest.fixture
-def told() -> Iterator[Told]:
+#: The heap probes that can be had here.
+PROBES = ["tracemalloc"] if native_obstacle() is not None else ["native", "tracemalloc"]
+
+
+@pytest.fixture(params=PROBES)
+def told(request: pytest.FixtureRequest) -> Iterator[Told]:
     """Measure every call strictly, into a list and into spans of a provider of its own."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with recording(tracer_provider=provider) as sink:
+    with recording(Config(probe=request.param), tracer_provider=provider) as sink:
         yield Told(sink, exporter, provider.get_tracer("user"))
     provider.shutdown()

@@ -11,17 +11,22 @@ from typing import Any
 
 import pytest
 
+from stratatrace.probes import native_obstacle
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 PROGRAM = Path(__file__).parent / "programs" / "forking.py"
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def forked() -> dict[str, Any]:
-    """Run the program once; nothing may be printed beside what it tells."""
+@pytest.fixture(
+    scope="module",
+    params=["tracemalloc"] if native_obstacle() is not None else ["native", "tracemalloc"],
+)
+def forked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Run the program once for each probe; nothing may be printed beside what it tells."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM)],
+        [sys.executable, "-W", "error", str(PROGRAM), request.param],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,5 +1,7 @@
 """Forks in the middle of measured calls; prints, as JSON, what parent and child have measured.
 
+``python forking.py PROBE``.
+
 The child writes through a pipe, so that neither buffers nor exit handlers are shared.
 """
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 sink = ListSink()
-recorder = Recorder(Config(probe="tracemalloc"), sinks=(sink,))
+recorder = Recorder(Config(probe=sys.argv[1]), sinks=(sink,))
 active.install(recorder)
 
 
