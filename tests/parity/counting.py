@@ -144,7 +144,7 @@ def in_thread(function: Callable[[], Any]) -> Any:
 def run_python(code: str, *args: str, **environment: str) -> str:
     """Return what a Python process prints, that must end well and complain of nothing."""
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", *args, "-c", code],
+        [sys.executable, "-P", "-X", "faulthandler", *args, "-c", code],
         capture_output=True,
         text=True,
         timeout=120,

@@ -203,5 +203,7 @@ def test_without_the_extension_the_module_can_be_imported() -> None:
         "from stratatrace.probes.native import native_obstacle\n"
         "print(native_obstacle())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert "native heap probe" in done.stdout
