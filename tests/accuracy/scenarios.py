@@ -332,24 +332,25 @@ def a_recursion_100_deep_that_keeps_nothing() -> object:
 
 
 ROW_BYTES = sys.getsizeof({"number": 1}) + sys.getsizeof(1000)
-ROWS_BYTES = 1000 * (ROW_BYTES + sys.getsizeof([None]) - sys.getsizeof([])) + sys.getsizeof([])
+ROWS = 400
+ROWS_BYTES = ROWS * (ROW_BYTES + sys.getsizeof([None]) - sys.getsizeof([])) + sys.getsizeof([])
 
 
 @scenario(
-    Truth(call="child", label="each child", calls=1000, net=ROW_BYTES, peak=ROW_BYTES),
+    Truth(call="child", label="each child", calls=ROWS, net=ROW_BYTES, peak=ROW_BYTES),
     Truth(call="parent", net=ROWS_BYTES, peak=ROWS_BYTES),
     # The program uses what stratatrace leaves in free lists: only compiled code can see that.
     when=idle_bytes_source() is not None,
 )
-def a_thousand_children_that_each_return_a_dict() -> object:
+def hundreds_of_children_that_each_return_a_dict() -> object:
     @child
     def parse(number: int) -> dict[str, int]:
         return {"number": number}
 
     @parent
     def load() -> list[object]:
-        rows: list[object] = [None] * 1000
-        for index in range(1000):
+        rows: list[object] = [None] * ROWS
+        for index in range(ROWS):
             rows[index] = parse(1000 + index)
         return rows
 

@@ -69,12 +69,14 @@ def no_collections() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
-    gc.collect()
+    gc.freeze()  # Nothing of the test run itself has to be looked through.
+    gc.collect()  # The program's garbage, and what is in the free lists.
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        gc.unfreeze()
 
 
 def native(program: Callable[[], object]) -> Taken:
