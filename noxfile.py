@@ -152,7 +152,11 @@ def accuracy(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Print what measuring costs, as ratios taken side by side in one run."""
     install_wheel(session, "bench")
-    session.run("python", "tests/benchmarks/overhead.py", *session.posargs)
+    session.run("python", "tests/benchmarks/overhead.py")
+    for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
+        # One that is not made for this Python or this machine is left out of the table.
+        session.install(peer, success_codes=range(256))
+    session.run("python", "tests/benchmarks/workloads.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)
