@@ -90,6 +90,8 @@ class Account:
         self.probe = probe
         self._leftovers = None if idle_bytes is None else _Leftovers(idle_bytes)
         self._gross = None if gross is None else _Gross(gross)
+        # Whether our own work goes on; a collection within it is nothing new.
+        self._at_own_work = False
         # The first is never closed: a list that is emptied would give its storage back, and take
         # it again while somebody is charged.
         self._tabs = [Tab()]
@@ -120,6 +122,7 @@ class Account:
                 tab.allocations -= self._gross.charged_blocks
             if looks_again:
                 self._resume(held_bytes)
+            self._at_own_work = False
             tab.failed = failed
             tab.open = tab.charged = True
             self._tabs.append(tab)
@@ -203,6 +206,7 @@ class Account:
         """Forget the parent's tabs, and a lock that another of its threads may have held."""
         self._lock = threading.RLock()
         self._tabs = [Tab()]
+        self._at_own_work = False
         self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
 
     def _remove(self, tab: Tab) -> None:
@@ -216,27 +220,36 @@ class Account:
         below.top_bytes = max(below.top_bytes, tab.top_bytes)
 
     def _fold(self) -> int:
-        """Keep the peak of the stretch that ends here; return the level."""
-        level_bytes, peak_bytes = self.probe.mark()
-        newest = self._tabs[-1]
-        newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
-        if self._leftovers is not None:
-            self._own_bytes -= self._leftovers.used()
-        if self._gross is not None:
-            self._gross.begin_own()
-        return level_bytes - self._own_bytes
+        """Begin a stretch of our own: keep the peak of the one that ends; return the level."""
+        level_bytes = self._look()
+        if not self._at_own_work:
+            self._at_own_work = True
+            if self._leftovers is not None:
+                used_bytes = self._leftovers.used()
+                self._own_bytes -= used_bytes
+                level_bytes += used_bytes
+            if self._gross is not None:
+                self._gross.charge()
+        return level_bytes
 
     def _resume(self, level_bytes: int) -> None:
         """End a stretch of our own: everything since *level_bytes* was taken by nobody."""
+        self._at_own_work = False
         if self._leftovers is not None:
             self._leftovers.leave()
         if self._gross is not None:
-            self._gross.end_own()
+            self._gross.pass_by()
         if self.alone:
             self._own_bytes = self.probe.mark().level_bytes - level_bytes
         else:
             # Another thread may have peaked meanwhile, and a peak must not be lost.
-            self._own_bytes += self._fold() - level_bytes
+            self._own_bytes += self._look() - level_bytes
+
+    def _look(self) -> int:
+        level_bytes, peak_bytes = self.probe.mark()
+        newest = self._tabs[-1]
+        newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
+        return level_bytes - self._own_bytes
 
     @property
     def charging(self) -> bool:
@@ -263,7 +276,7 @@ class _Leftovers:
     would have all its dicts from what our own work let go, and none of them in its numbers.
     """
 
-    __slots__ = ("_idle_bytes", "_left_bytes", "_lent_bytes", "_ours", "_then_bytes")
+    __slots__ = ("_idle_bytes", "_left_bytes", "_lent_bytes", "_then_bytes")
 
     def __init__(self, idle_bytes: Callable[[], int]) -> None:
         self._idle_bytes = idle_bytes
@@ -274,14 +287,9 @@ class _Leftovers:
         self._then_bytes = self._idle_bytes()
         #: What we left and nobody has used yet; what the program has of it.
         self._left_bytes = self._lent_bytes = 0
-        #: Whether our own work goes on.
-        self._ours = False
 
     def used(self) -> int:
         """Our work begins: return what the program has used of it, less what it gave back."""
-        if self._ours:
-            return 0  # A collection within our work.
-        self._ours = True
         change_bytes = self._change()
         if change_bytes < 0:
             used_bytes = min(self._left_bytes, -change_bytes)
@@ -294,7 +302,6 @@ class _Leftovers:
     def leave(self) -> None:
         """Our work has ended."""
         self._left_bytes = max(0, self._left_bytes + self._change())
-        self._ours = False
 
     def _change(self) -> int:
         now_bytes = self._idle_bytes()
@@ -308,7 +315,6 @@ class _Gross:
 
     __slots__ = (
         "_counts",
-        "_ours",
         "_then",
         "charged_blocks",
         "charged_bytes",
@@ -319,25 +325,20 @@ class _Gross:
     def __init__(self, counts: Callable[[], tuple[int, int]]) -> None:
         self._counts = counts
         self._then = counts()
-        self._ours = False
         self.charged_bytes = self.charged_blocks = 0
         #: What an empty stretch reads.
         self.empty_bytes = self.empty_blocks = 0
 
-    def begin_own(self) -> None:
-        """Our work begins."""
-        if self._ours:
-            return  # A collection within our work.
-        self._ours = True
+    def charge(self) -> None:
+        """Our work begins: what was allocated since it last ended is the program's."""
         bytes_now, blocks_now = self._counts()
         bytes_then, blocks_then = self._then
         self.charged_bytes += bytes_now - bytes_then - self.empty_bytes
         self.charged_blocks += blocks_now - blocks_then - self.empty_blocks
 
-    def end_own(self) -> None:
-        """Our work has ended."""
+    def pass_by(self) -> None:
+        """Our work has ended: what was allocated in it is nobody's."""
         self._then = self._counts()
-        self._ours = False
 
 
 class HeapAccounts:

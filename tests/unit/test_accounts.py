@@ -319,10 +319,19 @@ class TestLeftovers:
             ([40, -20], 20),
         ],
     )
+    @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside threads"])
     def test_the_program_is_charged_with_what_it_uses(
-        self, account: Account, probe: FakeProbe, idle: list[int], used: list[int], charged: int
+        self,
+        account: Account,
+        probe: FakeProbe,
+        idle: list[int],
+        used: list[int],
+        charged: int,
+        alone: bool,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Not more than was left, and not for what it gave back."""
+        monkeypatch.setattr(Account, "alone", property(lambda _self: alone))
         tab = Tab()
         account.charge(tab)
         self.leave(account, probe, idle, 100)
