@@ -169,5 +169,7 @@ def native(session: nox.Session) -> None:
     session.run("python", "-m", "test", *(f"test_{name}" for name in tests), env=counting)
     session.chdir(session.invoked_from)
     session.run(
-        *("valgrind", "--num-callers=20", "python", "tests/parity/exercise.py"), external=True
+        *("valgrind", "--error-exitcode=1", "--num-callers=20"),
+        *("python", "tests/parity/exercise.py"),
+        external=True,
     )
