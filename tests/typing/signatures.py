@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import assert_type
 
-from stratatrace import Measurement, measure, profile_memory
+from stratatrace import Measurement, measure, profile_memory, propagate
 
 
 @profile_memory
@@ -179,6 +179,14 @@ async def measured() -> None:
     result, measurement = measure(plain, 3)
     assert_type(result, str)
     assert_type(measurement.heap_net_bytes, int | None)
+
+
+def propagated() -> None:
+    """What a worker calls has the signature of its function."""
+    assert_type(propagate(plain)(3), str)
+    assert_type(propagate(plain)(3, factor=2), str)
+    propagate(plain)("a")  # type: ignore[arg-type]
+    propagate(3)  # type: ignore[arg-type]
 
 
 async def blocks() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,3 +211,15 @@ def test_without_the_extension_the_module_can_be_imported() -> None:
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert "native heap probe" in done.stdout
+
+
+@pytest.mark.skipif(
+    "CI" not in os.environ
+    or os.environ.get(NO_EXTENSION_VARIABLE) == "1"
+    or shutil.which("cc") is None
+    or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="it is checked by CI, where there is what it takes to build it",
+)
+def test_it_is_built_where_it_can_be() -> None:
+    """Its build may fail without a word, and then all of its tests are skipped."""
+    assert native._import_error is None
