@@ -58,9 +58,14 @@ class _Counting:
     def __init__(self) -> None:
         #: Those who want it for good, and those who want it for a while.
         self.openers = 0
+        self.forget_users()
+
+    def forget_users(self) -> None:
+        """Begin with none; those who want it for good are not forgotten."""
         self.users = 0
         #: How many of the users, the oldest, have missed something.
         self._damaged = 0
+        # A new one: another thread of a forked process's parent may have held it.
         self.lock = threading.RLock()
 
     def begin(self) -> None:
@@ -161,8 +166,7 @@ class NativeProbe:
 
         The forking thread's numbers go on; those of the other threads are gone with them.
         """
-        _counting.lock = threading.RLock()
-        _counting.users = 0
+        _counting.forget_users()
         _counting.end_if_unused()
 
 

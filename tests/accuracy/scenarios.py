@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
-from stratatrace.probes import idle_bytes_source, native_obstacle
+from stratatrace.probes import idle_bytes_source
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stratatrace import Measurement
 
-__all__ = ["PROBES", "SCENARIOS", "Row", "Scenario", "Truth"]
+__all__ = ["SCENARIOS", "Row", "Scenario", "Truth"]
 
 MIB = 2**20
 KIB = 2**10
@@ -40,9 +40,6 @@ HEAP_WITHIN_BYTES = 4 * KIB
 RSS_WITHIN_BYTES = 256 * KIB
 #: What a call that does nothing may read.
 EMPTY_WITHIN_BYTES = 64
-
-#: The heap probes that can be had here.
-PROBES = ("tracemalloc",) if native_obstacle() is not None else ("native", "tracemalloc")
 
 Bytes = int | tuple[int, ...] | None
 

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy.scenarios import PROBES, SCENARIOS, Row
+from heap_probes import PROBES
+
+from accuracy.scenarios import SCENARIOS, Row
 
 HEAD = """# Accuracy
 

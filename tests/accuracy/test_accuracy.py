@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from heap_probes import PROBES
 
-from .scenarios import PROBES, SCENARIOS, Scenario
+from .scenarios import SCENARIOS, Scenario
 
 
 @pytest.mark.parametrize("probe", PROBES)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from heap_probes import PROBES
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from stratatrace import profile_memory
 from stratatrace.config import Config
 from stratatrace.testing import recording
 
-from .scenarios import HEAP_WITHIN_BYTES, PROBES, TOLERANCE, buffer
+from .scenarios import HEAP_WITHIN_BYTES, TOLERANCE, buffer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator

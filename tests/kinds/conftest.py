@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from heap_probes import PROBES
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from stratatrace.config import Config
-from stratatrace.probes import native_obstacle
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ class Told(NamedTuple):
     def spans(self) -> dict[str, ReadableSpan]:
         """The spans that have ended, by name."""
         return {span.name: span for span in self.exporter.get_finished_spans()}
-
-
-#: The heap probes that can be had here.
-PROBES = ["tracemalloc"] if native_obstacle() is not None else ["native", "tracemalloc"]
 
 
 @pytest.fixture(params=PROBES)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Taken",
+    "compared",
     "counters",
     "counting",
     "in_thread",
@@ -90,6 +91,14 @@ def traced(program: Callable[[], object]) -> Taken:
     taken = settled(lambda: _traced(program))
     # What the reading itself takes is counted, too.
     return Taken(*(ours - empty for ours, empty in zip(taken, nothing, strict=True)))
+
+
+def compared(program: Callable[[], object]) -> tuple[Taken, Taken]:
+    """Return what the program takes by tracemalloc and by the native counters."""
+    with tracing():
+        expected = traced(program)
+    with counting():
+        return expected, native(program)
 
 
 def settled(look: Callable[[], Taken]) -> Taken:

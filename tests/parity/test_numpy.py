@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .counting import (
-    Taken,
+    compared,
     counters,
     counting,
     in_thread,
@@ -45,14 +45,6 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "a product": lambda: np.ones((120, 120)) @ np.ones((120, 120)),
 }
 RESIZED = [(10, 20), (10, 2_000), (2_000, 10), (100_000, 400_000), (400_000, 100_000), (64, 65)]
-
-
-def compared(program: Callable[[], object]) -> tuple[Taken, Taken]:
-    """Return what the program takes by tracemalloc and by the native counters."""
-    with tracing():
-        expected = traced(program)
-    with counting():
-        return expected, native(program)
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)

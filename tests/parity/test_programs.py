@@ -12,6 +12,7 @@ import pytest
 
 from .counting import (
     Taken,
+    compared,
     counters,
     counting,
     native,
@@ -35,14 +36,6 @@ def count() -> Iterator[None]:
     """Count while the test runs."""
     with counting():
         yield
-
-
-def compared(program: Callable[[], object]) -> tuple[Taken, Taken]:
-    """Return what the program takes by tracemalloc and by the native counters."""
-    with tracing():
-        expected = traced(program)
-    with counting():
-        return expected, native(program)
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from stratatrace.probes import native_obstacle
+from heap_probes import PROBES
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -19,10 +18,7 @@ PROGRAM = Path(__file__).parent / "programs" / "forking.py"
 MIB = 2**20
 
 
-@pytest.fixture(
-    scope="module",
-    params=["tracemalloc"] if native_obstacle() is not None else ["native", "tracemalloc"],
-)
+@pytest.fixture(scope="module", params=PROBES)
 def forked(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Run the program once for each probe; nothing may be printed beside what it tells."""
     ran = subprocess.run(
