@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -23,7 +24,7 @@ def extensions() -> list[Extension]:
         Extension(
             "stratatrace.probes._counters",
             ["stratatrace/probes/_counters.c"],
-            depends=["stratatrace/probes/_freelists.h", "stratatrace/probes/_platform.h"],
+            depends=sorted(str(path) for path in Path("stratatrace/probes").glob("_*.h")),
             extra_compile_args=flags,
             optional=True,
         )

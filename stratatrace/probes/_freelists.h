@@ -11,6 +11,8 @@
 
 #if FREE_LISTS_KNOWN
 
+#  include <stddef.h>
+
 #  include "internal/pycore_interp.h"
 #  include "internal/pycore_dict.h"
 #  if PY_VERSION_HEX >= 0x030D0000
