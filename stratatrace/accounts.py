@@ -8,6 +8,9 @@ all others. So every stretch between two looks is *folded*: its peak is kept in 
 and handed down when that tab closes. Tabs may overlap in any order, nested or not; in the nested
 case everything here takes constant time.
 
+These are the accounts of the numbers that Python reads. `compiled` has those of the numbers that the
+compiled part reads by itself.
+
 No I/O and no telemetry in this module.
 """
 
@@ -18,11 +21,10 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from stratatrace.probes import Leftovers
     from stratatrace.typing import Probe
 
-__all__ = ["Account", "HeapAccounts", "Tab"]
+__all__ = ["Account", "Tab"]
 
 # `hold` gives out a level: an int object of ours, which its holder drops after `unhold`, when the
 # program is charged again. It is what the allocator is asked for, for an int of this size.
@@ -39,8 +41,6 @@ class Tab:
     """What one window has run up on one account."""
 
     __slots__ = (
-        "allocated_bytes",
-        "allocations",
         "base_bytes",
         "charged",
         "failed",
@@ -58,9 +58,6 @@ class Tab:
         #: What was run up until the last release, and the highest that it ever stood.
         self.net_bytes = 0
         self.peak_bytes = 0
-        #: Gross, where that is counted; less the account's sums while the tab is open.
-        self.allocated_bytes = 0
-        self.allocations = 0
         self.open = False
         #: Whether it was ever open.
         self.charged = False
@@ -76,20 +73,18 @@ class Account:
 
     Args:
         probe: What counts.
-        idle_bytes: Says how much of the probe's level is idle in the interpreter's free lists;
-            None where nobody knows, or it does not matter.
-        gross: Says the bytes and the blocks that were ever allocated; None where nobody counts.
+        leftovers: Knows what our own work leaves in the interpreter's free lists; None where nobody
+            knows, or it does not matter.
     """
 
-    def __init__(
-        self,
-        probe: Probe,
-        idle_bytes: Callable[[], int] | None = None,
-        gross: Callable[[], tuple[int, int]] | None = None,
-    ) -> None:
+    #: What to charge.
+    tab = Tab
+    #: Whether tabs have gross sums.
+    counts_gross = False
+
+    def __init__(self, probe: Probe, leftovers: Leftovers | None = None) -> None:
         self.probe = probe
-        self._leftovers = None if idle_bytes is None else _Leftovers(idle_bytes)
-        self._gross = None if gross is None else _Gross(gross)
+        self._leftovers = leftovers
         # Whether our own work goes on; a collection within it is nothing new.
         self._at_own_work = False
         # The first is never closed: a list that is emptied would give its storage back, and take
@@ -100,7 +95,7 @@ class Account:
         self._calibrated = False
         self._empty_net_bytes = self._empty_peak_bytes = 0
 
-    def charge(self, tab: Tab, held_bytes: int | None = None) -> None:
+    def charge(self, tab: Tab, held_bytes: int | None = None, /) -> None:
         """Charge *tab* from now on.
 
         Args:
@@ -117,9 +112,6 @@ class Account:
                 held_bytes = self._fold()
             tab.top_bytes = held_bytes
             tab.base_bytes = held_bytes - tab.net_bytes
-            if self._gross is not None:
-                tab.allocated_bytes -= self._gross.charged_bytes
-                tab.allocations -= self._gross.charged_blocks
             if looks_again:
                 self._resume(held_bytes)
             self._at_own_work = False
@@ -127,7 +119,7 @@ class Account:
             tab.open = tab.charged = True
             self._tabs.append(tab)
 
-    def release(self, tab: Tab) -> int:
+    def release(self, tab: Tab, /) -> int:
         """Charge *tab* no more; return the account's level, for `unhold`."""
         with self._lock:
             tab.open = False
@@ -138,19 +130,10 @@ class Account:
                 raise
             finally:
                 self._remove(tab)
-            if self._gross is not None:
-                tab.allocated_bytes += self._gross.charged_bytes
-                tab.allocations += self._gross.charged_blocks
             tab.net_bytes = level_bytes - tab.base_bytes - self._empty_net_bytes
             top_bytes = tab.top_bytes - tab.base_bytes - self._empty_peak_bytes
             tab.peak_bytes = max(tab.peak_bytes, top_bytes, tab.net_bytes)
             return level_bytes
-
-    def abandon(self, tab: Tab) -> None:
-        """Charge *tab* no more, whose numbers nobody can know."""
-        with self._lock:
-            tab.open, tab.failed = False, True
-            self._remove(tab)
 
     def calibrate(self) -> None:
         """Measure what an empty stretch reads, which is taken off every stretch from then on."""
@@ -165,16 +148,14 @@ class Account:
                 self._calibrated = False
                 raise
             # Never less than nothing: another thread may have freed something meanwhile.
-            net, peak, *gross = (max(0, min(column)) for column in zip(*readings, strict=True))
+            net, peak = (max(0, min(column)) for column in zip(*readings, strict=True))
             self._empty_net_bytes, self._empty_peak_bytes = net, peak
-            if self._gross is not None:
-                self._gross.empty_bytes, self._gross.empty_blocks = gross
 
-    def _empty_stretch(self) -> tuple[int, int, int, int]:
+    def _empty_stretch(self) -> tuple[int, int]:
         tab = Tab()
         self.charge(tab)
         self.release(tab)
-        return tab.net_bytes, tab.peak_bytes, tab.allocated_bytes, tab.allocations
+        return tab.net_bytes, tab.peak_bytes
 
     def hold(self) -> int | None:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
@@ -183,7 +164,7 @@ class Account:
         with self._lock:
             return self._fold() if self.charging else None
 
-    def unhold(self, level_bytes: int, *, dropped_bytes: int = 0) -> int:
+    def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int:
         """Go on charging from the level that `hold` returned.
 
         Args:
@@ -204,6 +185,7 @@ class Account:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's tabs, and a lock that another of its threads may have held."""
+        self.probe.after_fork_in_child()
         self._lock = threading.RLock()
         self._tabs = [Tab()]
         self._at_own_work = False
@@ -228,8 +210,6 @@ class Account:
                 used_bytes = self._leftovers.used()
                 self._own_bytes -= used_bytes
                 level_bytes += used_bytes
-            if self._gross is not None:
-                self._gross.charge()
         return level_bytes
 
     def _resume(self, level_bytes: int) -> None:
@@ -237,8 +217,6 @@ class Account:
         self._at_own_work = False
         if self._leftovers is not None:
             self._leftovers.leave()
-        if self._gross is not None:
-            self._gross.pass_by()
         if self.alone:
             self._own_bytes = self.probe.mark().level_bytes - level_bytes
         else:
@@ -257,124 +235,7 @@ class Account:
         return len(self._tabs) > 1
 
     @property
-    def counts_gross(self) -> bool:
-        """Whether tabs have their gross sums."""
-        return self._gross is not None
-
-    @property
     def alone(self) -> bool:
         """Whether no other Python thread can be in the numbers."""
         # threading.active_count takes a lock.
-        return self.probe.per_thread or not _thread._count()  # noqa: SLF001
-
-
-class _Leftovers:
-    """What stratatrace has left in the interpreter's free lists, for the program to use next.
-
-    There a dropped dict, list, float or tuple waits for the next of its kind, which then allocates
-    nothing. A program that keeps a dict for each row, and calls a measured function for each row,
-    would have all its dicts from what our own work let go, and none of them in its numbers.
-    """
-
-    __slots__ = ("_idle_bytes", "_left_bytes", "_lent_bytes", "_then_bytes")
-
-    def __init__(self, idle_bytes: Callable[[], int]) -> None:
-        self._idle_bytes = idle_bytes
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew: what is idle now is the program's."""
-        self._then_bytes = self._idle_bytes()
-        #: What we left and nobody has used yet; what the program has of it.
-        self._left_bytes = self._lent_bytes = 0
-
-    def used(self) -> int:
-        """Our work begins: return what the program has used of it, less what it gave back."""
-        change_bytes = self._change()
-        if change_bytes < 0:
-            used_bytes = min(self._left_bytes, -change_bytes)
-        else:
-            used_bytes = -min(self._lent_bytes, change_bytes)
-        self._left_bytes -= used_bytes
-        self._lent_bytes += used_bytes
-        return used_bytes
-
-    def leave(self) -> None:
-        """Our work has ended."""
-        self._left_bytes = max(0, self._left_bytes + self._change())
-
-    def _change(self) -> int:
-        now_bytes = self._idle_bytes()
-        change_bytes = now_bytes - self._then_bytes
-        self._then_bytes = now_bytes
-        return change_bytes
-
-
-class _Gross:
-    """What the program has allocated in all, without what stratatrace has."""
-
-    __slots__ = (
-        "_counts",
-        "_then",
-        "charged_blocks",
-        "charged_bytes",
-        "empty_blocks",
-        "empty_bytes",
-    )
-
-    def __init__(self, counts: Callable[[], tuple[int, int]]) -> None:
-        self._counts = counts
-        self._then = counts()
-        self.charged_bytes = self.charged_blocks = 0
-        #: What an empty stretch reads.
-        self.empty_bytes = self.empty_blocks = 0
-
-    def charge(self) -> None:
-        """Our work begins: what was allocated since it last ended is the program's."""
-        bytes_now, blocks_now = self._counts()
-        bytes_then, blocks_then = self._then
-        self.charged_bytes += bytes_now - bytes_then - self.empty_bytes
-        self.charged_blocks += blocks_now - blocks_then - self.empty_blocks
-
-    def pass_by(self) -> None:
-        """Our work has ended: what was allocated in it is nobody's."""
-        self._then = self._counts()
-
-
-class HeapAccounts:
-    """The heap account of every thread; one for all where the probe counts for the process.
-
-    Args:
-        probe: What counts.
-        make: Makes an account of it.
-    """
-
-    def __init__(self, probe: Probe, make: Callable[[Probe], Account] = Account) -> None:
-        self.probe = probe
-        self._make = make
-        self._shared = None if probe.per_thread else make(probe)
-        self._own = threading.local()
-
-    @property
-    def current(self) -> Account:
-        """The account of this thread."""
-        if self._shared is not None:
-            return self._shared
-        try:
-            account: Account = self._own.account
-        except AttributeError:
-            account = self._own.account = self._make(self.probe)
-        return account
-
-    def hold(self) -> int | None:
-        """Charge nobody of this thread until `unhold`; see `Account.hold`."""
-        return self.current.hold()
-
-    def unhold(self, level_bytes: int) -> int:
-        """Go on charging; see `Account.unhold`."""
-        return self.current.unhold(level_bytes)
-
-    def after_fork_in_child(self) -> None:
-        """Make the accounts the child's own, which has one thread."""
-        self.probe.after_fork_in_child()
-        self.current.after_fork_in_child()
+        return not _thread._count()  # noqa: SLF001

@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import sys
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stratatrace.errors import NotReadyError
-from stratatrace.measurement import Callsite, Measurement
+from stratatrace.measurement import Callsite, Measurement, error_type_of
 from stratatrace.recorder import active
 from stratatrace.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stratatrace.probes._counters import TalliedCall
     from stratatrace.recorder import Recorder
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import AttributeValue
 
-__all__ = ["Call", "begin", "misplaced", "prepare"]
+__all__ = ["AnyCall", "Call", "begin", "begin_kept", "misplaced", "prepare"]
 
 _logger = logging.getLogger("stratatrace")
+
+AnyCall: TypeAlias = "Call | TalliedCall"
 
 
 class Call:
@@ -121,14 +124,16 @@ class Call:
         held_bytes = self._pause() if self._running else None
         if held_bytes is None:
             held_bytes = self._recorder.hold()
-        if self._generation == self._recorder.generation:  # Else a fork's parent will tell of it.
-            began = self._recorder.begin_work()
-            try:
-                self._settle(error, keep=keep)
-            finally:
-                self._recorder.end_work(began)
-        self._window = self._scope = None
-        self._recorder.unhold(held_bytes, dropped_bytes=_CALL_BYTES)
+        try:
+            if self._generation == self._recorder.generation:  # Else a fork's parent will tell.
+                began = self._recorder.begin_work()
+                try:
+                    self._settle(error, keep=keep)
+                finally:
+                    self._recorder.end_work(began)
+            self._window = self._scope = None
+        finally:
+            self._recorder.unhold(held_bytes, dropped_bytes=_CALL_BYTES)
 
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
@@ -139,14 +144,11 @@ class Call:
             recorder.guard.caught(callsite, "close a window")
         try:
             numbers = self._window.numbers() if self._window is not None else {}
-            measurement = Measurement(callsite=callsite, error_type=_error_type(error), **numbers)
+            measurement = Measurement(callsite=callsite, error_type=error_type_of(error), **numbers)
         except Exception:
             recorder.guard.caught(callsite, "add up a call")
             measurement = Measurement(callsite=callsite)
-        try:
-            recorder.score(measurement)
-        except Exception:
-            recorder.guard.caught(callsite, "score a call")
+        recorder.judge(measurement)
         for sink in recorder.sinks:
             try:
                 sink.emit(measurement, self._scope)
@@ -157,23 +159,6 @@ class Call:
 
 
 _CALL_BYTES = sys.getsizeof(Call.__new__(Call))
-
-
-def _error_type(error: BaseException | None) -> str | None:
-    """Return the qualified name of an error; to be cancelled or closed early is none."""
-    if error is None or isinstance(error, GeneratorExit) or _is_cancellation(error):
-        return None
-    kind = type(error)
-    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{prefix}{kind.__qualname__}"
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    # By name, so that a program without asyncio does not import it for us.
-    return any(
-        kind.__name__ == "CancelledError" and str(kind.__module__).startswith("asyncio")
-        for kind in type(error).__mro__
-    )
 
 
 class _NoCall(Call):
@@ -197,14 +182,48 @@ class _NoCall(Call):
 _NO_CALL = _NoCall()
 
 
-def prepare(
+def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
+    """Return a call that is still suspended; one that does nothing where measuring is off.
+
+    Args:
+        callsite: What is called.
+        keep: Measure it in full, its heap whatever the sample ratio says: somebody will ask `finish`
+            for its numbers.
+    """
+    recorder = _recorder()
+    if recorder is None:
+        return _NO_CALL
+    tally = None if keep else recorder.tally_for(callsite)
+    if tally is not None:
+        return tally.prepare()
+    held_bytes = recorder.hold()
+    try:
+        call = Call(recorder, callsite)
+        call.open(None, trace_heap=keep, porous=False)
+    finally:
+        recorder.unhold(held_bytes)
+    return call
+
+
+def begin(callsite: Callsite) -> AnyCall:
+    """Return a call that is being charged from now on; one that does nothing where it is off."""
+    recorder = _recorder()
+    if recorder is None:
+        return _NO_CALL
+    tally = recorder.tally_for(callsite)
+    if tally is not None:
+        return tally.begin()
+    return _begin(recorder, callsite)
+
+
+def begin_kept(
     callsite: Callsite,
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
     trace_heap: bool = False,
     porous: bool = False,
 ) -> Call:
-    """Return a call that is still suspended; one that does nothing where measuring is off.
+    """Return a call that is being charged from now on, and whose numbers somebody will ask for.
 
     Args:
         callsite: What is called.
@@ -215,28 +234,25 @@ def prepare(
     recorder = _recorder()
     if recorder is None:
         return _NO_CALL
-    held_bytes = recorder.hold()
-    call = Call(recorder, callsite)
-    call.open(attributes, trace_heap=trace_heap, porous=porous)
-    recorder.unhold(held_bytes)
-    return call
+    return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
 
 
-def begin(
+def _begin(
+    recorder: Recorder,
     callsite: Callsite,
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
     trace_heap: bool = False,
     porous: bool = False,
 ) -> Call:
-    """Return a call that is being charged from now on; for the arguments see `prepare`."""
-    recorder = _recorder()
-    if recorder is None:
-        return _NO_CALL
     held_bytes = recorder.hold()
-    call = Call(recorder, callsite)
-    call.open(attributes, trace_heap=trace_heap, porous=porous)
-    call.begin_step(held_bytes)
+    try:
+        call = Call(recorder, callsite)
+        call.open(attributes, trace_heap=trace_heap, porous=porous)
+        call.begin_step(held_bytes)
+    except BaseException:  # The program is interrupted: what it takes from here is its own.
+        recorder.unhold(held_bytes)
+        raise
     return call
 
 

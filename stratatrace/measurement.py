@@ -1,4 +1,4 @@
-"""The three values that flow through the package: `Callsite`, `Reading`, `Measurement`.
+"""The values that flow through the package: `Callsite`, `Reading`, `Measurement`, `Sums`.
 
 They hold numbers and names. How numbers are read, folded or exported is decided elsewhere.
 """
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Attribution", "Callsite", "Measurement", "Reading", "RssPeakMethod"]
+__all__ = [
+    "Attribution",
+    "Callsite",
+    "Measurement",
+    "Reading",
+    "RssPeakMethod",
+    "Sums",
+    "error_type_of",
+]
 
 AttributeValue = str | bool | int | float
 Attribution = Literal["exact", "process"]
@@ -111,3 +119,37 @@ class Measurement:
         """Return the numbers for machines, the callsite by its fully qualified name."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "callsite"}
         return {"name": self.callsite.name, "function": self.callsite.function, **numbers}
+
+
+class Sums(NamedTuple):
+    """Many calls of one callsite and outcome; None where none of them was so measured."""
+
+    calls: int
+    #: Wall time of them all, in ns.
+    time_ns: int
+    #: How many broke the budget.
+    exceeded: int
+    heap_net_bytes: int | None
+    heap_allocated_bytes: int | None
+    #: The highest of them.
+    heap_peak_bytes: int | None
+    rss_peak_bytes: int | None
+    #: The latest few, one by one.
+    latest: list[Measurement]
+
+
+def error_type_of(error: BaseException | None) -> str | None:
+    """Return the qualified name of an error; to be cancelled or closed early is none."""
+    if error is None or isinstance(error, GeneratorExit) or _is_cancellation(error):
+        return None
+    kind = type(error)
+    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{prefix}{kind.__qualname__}"
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    # By name, so that a program without asyncio does not import it for us.
+    return any(
+        kind.__name__ == "CancelledError" and str(kind.__module__).startswith("asyncio")
+        for kind in type(error).__mro__
+    )

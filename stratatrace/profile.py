@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast, overload
 
-from stratatrace.calls import begin, misplaced
+from stratatrace.calls import begin_kept, misplaced
 from stratatrace.callsites import Options, describe_block, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError, NotReadyError
 from stratatrace.measurement import Measurement
@@ -214,7 +214,7 @@ class Block:
 
     def begin(self, attributes: Mapping[str, AttributeValue], *, porous: bool) -> None:
         """Begin to measure; called once, when the block is entered."""
-        self._call = begin(self._callsite, attributes, porous=porous)
+        self._call = begin_kept(self._callsite, attributes, porous=porous)
 
     def end(self, error: BaseException | None) -> None:
         """Take the numbers; called once, when the block is left."""
@@ -261,7 +261,7 @@ def measure(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     callsite = describe_function(func, Options())
     if kind == "coroutine":
         return awaited(func(*args, **kwargs), callsite, then=partial(_kept, callsite))
-    call = begin(callsite, trace_heap=True)
+    call = begin_kept(callsite, trace_heap=True)
     try:
         result = func(*args, **kwargs)
     except BaseException as error:

@@ -11,19 +11,21 @@ import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
-from stratatrace.accounts import Account, HeapAccounts
+from stratatrace.accounts import Account
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
+from stratatrace.measurement import Callsite
 from stratatrace.probes import (
     CollectorProbe,
+    HighWaterProbe,
     NativeProbe,
     heap_probe,
-    idle_bytes_source,
+    leftovers,
+    native_obstacle,
     resident_probe,
 )
 from stratatrace.scoring import SCORERS, Baseline
@@ -38,15 +40,26 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from stratatrace.measurement import Callsite, Measurement
+    from stratatrace.compiled import HighWaterAccount
+    from stratatrace.measurement import Measurement
+    from stratatrace.probes import ResidentProbe, TracemallocProbe
+    from stratatrace.probes._counters import Tally
+    from stratatrace.tallies import Tallied
     from stratatrace.telemetry.spans import SpanScope
-    from stratatrace.typing import Pipeline, Sink
+    from stratatrace.typing import Account as AnyAccount
+    from stratatrace.typing import HeapAccount, Pipeline, Sink
 
 __all__ = ["Recorder", "active"]
 
 _logger = logging.getLogger("stratatrace")
 _MOST_CALLSITES = 4096
+# Past that, callsites share one.
+_OTHERS = Callsite(name="", function="")
 _ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
+
+
+# By what tallies are told apart: function, given name, budget, error.
+_Series = tuple[str, str | None, int | None, str | None]
 
 
 class _Habits:
@@ -95,18 +108,16 @@ class Recorder:
         heap = heap_probe(config.probe, always=self._trace_ratio >= 1)
         self._heap_probe = heap
         resident = resident_probe(config.rss_peak)
-        heaps = None
-        if heap is not None:
-            gross = heap.gross if isinstance(heap, NativeProbe) else None
-            heaps = HeapAccounts(
-                heap, partial(Account, idle_bytes=idle_bytes_source(), gross=gross)
-            )
+        account = None if heap is None else _heap_account(heap)
         self.accounts = Accounts(
-            heaps=heaps,
-            rss=Account(resident),
-            rss_peak_method=resident.method,
-            collector=CollectorProbe(heaps),
+            heap=account,
+            rss=None if resident is None else _resident_account(resident),
+            rss_peak_method=None if resident is None else resident.method,
+            collector=CollectorProbe(account),
         )
+        self._tallied: dict[_Series, Tallied] = {}
+        # Those of the callsites that were called; None where each call needs its Measurement.
+        self._tallies: dict[Callsite, Tally | None] | None = {} if self._can_tally else None
         self.generation = 0
         #: Threads that run stratatrace's own code, whose calls are not measured.
         self.at_work: set[int] = set()
@@ -114,12 +125,17 @@ class Recorder:
 
     def start(self) -> None:
         """Begin to listen to the garbage collector, and to trace where that is for good."""
+        for tallied in self._tallied.values():
+            tallied.retired = False
+            self.metrics.attach(tallied.callsite, tallied.error_type, tallied)
         self.accounts.collector.start()
         if self._heap_probe is not None:
             self._heap_probe.open()
 
     def stop(self) -> None:
         """End what `start` began."""
+        for tallied in self._tallied.values():
+            tallied.retired = True
         self.accounts.collector.stop()
         if self._heap_probe is not None:
             self._heap_probe.close()
@@ -151,6 +167,60 @@ class Recorder:
         habits.debt += ratio - due
         return due
 
+    @property
+    def _can_tally(self) -> bool:
+        """Whether calls without a span can be told by nothing but sums, in the compiled part."""
+        heap, rss = self.accounts.heap, self.accounts.rss
+        return (
+            native_obstacle() is None
+            and len(self.sinks) == len((self.metrics, self.spans))
+            and (heap is None or (heap.probe.per_thread and self._trace_ratio >= 1))
+            and (rss is None or not isinstance(rss, Account))
+        )
+
+    def tally_for(self, callsite: Callsite) -> Tally | None:
+        """Return where a call is only added up; None where it needs a Measurement of its own."""
+        tallies = self._tallies
+        if tallies is None or not self.spans.silent:
+            return None
+        try:
+            return tallies[callsite]
+        except KeyError:
+            pass
+        if len(tallies) >= _MOST_CALLSITES:
+            tallies.clear()  # Of callsites that come and go; their sums are kept elsewhere.
+        sampled = callsite.sample_ratio is not None and callsite.sample_ratio < 1
+        tally = tallies[callsite] = None if sampled else self._tally_of(callsite, None)
+        return tally
+
+    def _tally_of(self, callsite: Callsite, error_type: str | None) -> Tally:
+        from stratatrace.tallies import Tallied  # noqa: PLC0415 -- it is not always there
+
+        key = (callsite.function, callsite.label, callsite.budget_bytes, error_type)
+        tallied = self._tallied.get(key)
+        if tallied is None and len(self._tallied) >= _MOST_CALLSITES:
+            callsite, key = _OTHERS, (_OTHERS.function, None, None, error_type)
+            tallied = self._tallied.get(key)
+        if tallied is None:
+            tallied = self._tallied[key] = Tallied(
+                callsite,
+                error_type,
+                heap=self.accounts.heap is not None,
+                rss=cast("HighWaterAccount | None", self.accounts.rss),
+                tally_of=self._tally_of,
+                judge=self.judge,
+                guard=self.guard,
+            )
+            self.metrics.attach(callsite, error_type, tallied)
+        return tallied.tally
+
+    def judge(self, measurement: Measurement) -> None:
+        """Give *measurement* its score, where it can have one."""
+        try:
+            self.score(measurement)
+        except Exception:
+            self.guard.caught(measurement.callsite, "score a call")
+
     def score(self, measurement: Measurement) -> None:
         """Give *measurement* its score, and learn from it.
 
@@ -175,7 +245,7 @@ class Recorder:
     @property
     def measuring(self) -> bool:
         """Whether a call is running that is measured."""
-        return self.accounts.rss.charging
+        return self.accounts.charging
 
     def hold(self) -> int | None:
         """Charge no call for what stratatrace takes and frees from here to `unhold`."""
@@ -196,7 +266,7 @@ class Recorder:
         if heap is None or held_bytes is None:
             return
         try:  # Not contextlib.suppress: its object would be dropped after charging goes on.
-            heap.unhold(held_bytes, dropped_bytes=dropped_bytes)
+            heap.unhold(held_bytes, dropped_bytes)
         except Exception:
             return
 
@@ -238,6 +308,22 @@ class Recorder:
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
         self.metrics.after_fork_in_child()
+
+
+def _heap_account(probe: NativeProbe | TracemallocProbe) -> HeapAccount:
+    if isinstance(probe, NativeProbe):
+        from stratatrace.compiled import NativeAccount  # noqa: PLC0415 -- it is not always there
+
+        return NativeAccount(probe)
+    return Account(probe, leftovers())
+
+
+def _resident_account(probe: ResidentProbe) -> AnyAccount:
+    if isinstance(probe, HighWaterProbe) and probe.by_getrusage and native_obstacle() is None:
+        from stratatrace.compiled import HighWaterAccount  # noqa: PLC0415 -- it is not always there
+
+        return HighWaterAccount(probe)
+    return Account(probe)
 
 
 class _Active:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from stratatrace.measurement import AttributeValue, Measurement, Reading
+from stratatrace.measurement import AttributeValue, Measurement, Reading, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["AttributeValue", "Pipeline", "Probe", "Scope", "Scorer", "Sink"]
+__all__ = [
+    "Account",
+    "AttributeValue",
+    "HeapAccount",
+    "Pipeline",
+    "Probe",
+    "Scope",
+    "Scorer",
+    "Sink",
+    "SumsSource",
+    "Tab",
+]
 
 
 class Probe(Protocol):
@@ -42,6 +53,97 @@ class Probe(Protocol):
         """Drop what a forked child must not share with its parent."""
 
 
+class Tab(Protocol):
+    """What one window has run up on one account; it means something while it is not open."""
+
+    failed: bool
+
+    @property
+    def base_bytes(self) -> int:
+        """The account's level at which this stands at zero."""
+        ...
+
+    @property
+    def net_bytes(self) -> int:
+        """What was run up."""
+        ...
+
+    @property
+    def peak_bytes(self) -> int:
+        """The highest that it ever stood."""
+        ...
+
+    @property
+    def open(self) -> bool:
+        """Whether it is being charged."""
+        ...
+
+    @property
+    def charged(self) -> bool:
+        """Whether it ever was."""
+        ...
+
+
+class Account(Protocol):
+    """The ledger of one probe: see `accounts` and `compiled`."""
+
+    @property
+    def probe(self) -> Probe:
+        """What counts."""
+        ...
+
+    @property
+    def tab(self) -> Callable[[], Any]:
+        """Makes a tab of this account's kind."""
+        ...
+
+    @property
+    def charging(self) -> bool:
+        """Whether any tab is open."""
+        ...
+
+    def charge(self, tab: Any, /) -> None:
+        """Charge *tab* from now on."""
+
+    def release(self, tab: Any, /) -> object:
+        """Charge *tab* no more."""
+
+    def after_fork_in_child(self) -> None:
+        """Make the account, and its probe, the child's own."""
+
+
+class HeapAccount(Account, Protocol):
+    """An account from which our own work can be kept away."""
+
+    @property
+    def counts_gross(self) -> bool:
+        """Whether its tabs have ``allocated_bytes`` and ``allocations``."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other Python thread can be in the numbers."""
+        ...
+
+    def charge(self, tab: Any, held_bytes: int | None = None, /) -> None:
+        """Charge *tab* from now on; what `hold` returned ends its holding."""
+
+    def release(self, tab: Any, /) -> int:
+        """Charge *tab* no more; return the level, for `unhold`."""
+        ...
+
+    def calibrate(self) -> None:
+        """Learn what an empty stretch reads."""
+
+    def hold(self) -> int | None:
+        """Charge nobody until `unhold`; return the level, or None where nobody is charged."""
+        ...
+
+    def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int:
+        """Go on charging; return the bytes that were taken since that level."""
+        ...
+
+
 class Scope(Protocol):
     """What a call's telemetry needs between its first and its last step: a span made current."""
 
@@ -62,6 +164,19 @@ class Sink(Protocol):
             measurement: The numbers of the call.
             scope: The call's span, where there is one.
         """
+
+
+class SumsSource(Protocol):
+    """Calls of one callsite and outcome that are added up elsewhere."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more."""
+        ...
+
+    def take(self) -> Sums | None:
+        """Return the sums since this was last called; None where there was no call."""
+        ...
 
 
 class Scorer(Protocol):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from stratatrace.accounts import Tab
 from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
-    from stratatrace.accounts import Account, HeapAccounts
     from stratatrace.measurement import RssPeakMethod
     from stratatrace.probes.collector import CollectorProbe
+    from stratatrace.typing import Account, HeapAccount, Tab
 
 __all__ = ["Accounts", "Window"]
 
@@ -31,22 +29,22 @@ class Accounts:
     """All that a window can be opened on."""
 
     #: None where no heap is measured.
-    heaps: HeapAccounts | None
-    rss: Account
-    rss_peak_method: RssPeakMethod
+    heap: HeapAccount | None
+    #: None where no resident memory is measured.
+    rss: Account | None
+    rss_peak_method: RssPeakMethod | None
     collector: CollectorProbe
 
     @property
-    def heap(self) -> Account | None:
-        """The heap account of this thread; None where no heap is measured."""
-        return None if self.heaps is None else self.heaps.current
+    def charging(self) -> bool:
+        """Whether a window is open on any of them."""
+        return any(account is not None and account.charging for account in (self.rss, self.heap))
 
     def after_fork_in_child(self) -> None:
         """Make the accounts the child's own."""
-        self.rss.probe.after_fork_in_child()
-        self.rss.after_fork_in_child()
-        if self.heaps is not None:
-            self.heaps.after_fork_in_child()
+        for account in (self.rss, self.heap):
+            if account is not None:
+                account.after_fork_in_child()
 
 
 class Window:
@@ -76,19 +74,17 @@ class Window:
         "_rss_before_bytes",
         "_rss_tab",
         "_shared",
-        "_thread",
     )
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
         # None until their probes were started.
-        self._heap: Account | None = None
+        self._heap: HeapAccount | None = None
         self._rss: Account | None = None
-        self._heap_tab = Tab()
-        self._rss_tab = Tab()
-        self._rss_before_bytes: int | None = None
+        self._heap_tab: Any = None if accounts.heap is None else accounts.heap.tab()
+        self._rss_tab: Any = None if accounts.rss is None else accounts.rss.tab()
+        self._rss_before_bytes = 0
         self._shared = self._closed = False
-        self._thread = 0
         self._others_ns = 0
         self._gc_time_ns = self._collections = self._reclaimed_bytes = 0
         self._error: Exception | None = None
@@ -106,8 +102,9 @@ class Window:
         self._shared = porous
         rss, heap = self._accounts.rss, self._accounts.heap
         try:
-            rss.probe.start()
-            self._rss = rss
+            if rss is not None:
+                rss.probe.start()
+                self._rss = rss
         except Exception as error:
             self._fail(self._rss_tab, error)
         if trace_heap and heap is not None:
@@ -127,8 +124,9 @@ class Window:
         accounts = self._accounts
         try:
             if self._rss is not None:
+                first = not self._rss_tab.charged
                 self._rss.charge(self._rss_tab)
-                if self._rss_before_bytes is None:
+                if first:
                     self._rss_before_bytes = self._rss_tab.base_bytes
         except Exception as error:
             self._fail(self._rss_tab, error)
@@ -136,18 +134,13 @@ class Window:
         # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
         try:
             if self._heap is not None:
-                self._resume_heap(held_bytes)
+                self._resume_heap(self._heap, held_bytes)
             elif accounts.heap is not None and held_bytes is not None:
                 accounts.heap.unhold(held_bytes)
         except Exception as error:
             self._fail(self._heap_tab, error)
 
-    def _resume_heap(self, held_bytes: int | None) -> None:
-        # Not always that of the step before: a task or generator may go on in another thread.
-        self._heap = heap = cast("Account", self._accounts.heap)
-        if held_bytes is None:
-            heap.calibrate()
-        self._thread = get_ident()
+    def _resume_heap(self, heap: HeapAccount, held_bytes: int | None) -> None:
         if not heap.probe.per_thread:
             self._shared = self._shared or not heap.alone
             self._others_ns = _others_at_most_ns()
@@ -169,11 +162,7 @@ class Window:
             self._fail(self._rss_tab, error)
         return held_bytes
 
-    def _pause_heap(self, heap: Account) -> int | None:
-        if self._thread != get_ident():
-            heap.abandon(self._heap_tab)
-            msg = "a step began in one thread and ended in another: whose heap is it?"
-            raise ProbeError(msg)
+    def _pause_heap(self, heap: HeapAccount) -> int | None:
         held_bytes = heap.release(self._heap_tab)
         if not heap.probe.per_thread:
             # Processor time of others tells also of threads that came and went unseen.
@@ -207,25 +196,26 @@ class Window:
 
     def numbers(self) -> dict[str, Any]:
         """Return the fields of the call's Measurement, once the window is closed."""
-        heap_tab, rss_tab = self._heap_tab, self._rss_tab
         numbers: dict[str, Any] = {
             "duration_ns": self._duration_ns if self._duration_ns >= 0 else None,
             "gc_time_ns": self._gc_time_ns if self._gc_time_ns >= 0 else None,
             "gc_collections": self._collections,
         }
-        if self._heap is not None and heap_tab.charged and not heap_tab.failed:
-            numbers["probe"] = self._heap.probe.name
+        heap, rss = self._heap, self._rss
+        if heap is not None and _is_known(tab := self._heap_tab):
+            numbers["probe"] = heap.probe.name
             numbers["attribution"] = "process" if self._shared else "exact"
-            numbers["heap_net_bytes"] = heap_tab.net_bytes
-            numbers["heap_peak_bytes"] = heap_tab.peak_bytes
+            numbers["heap_net_bytes"] = tab.net_bytes
+            numbers["heap_peak_bytes"] = tab.peak_bytes
             numbers["gc_reclaimed_bytes"] = self._reclaimed_bytes
-            if self._heap.counts_gross:
-                numbers["heap_allocated_bytes"] = heap_tab.allocated_bytes
-                numbers["heap_allocations"] = heap_tab.allocations
-        if self._rss_before_bytes is not None and not rss_tab.failed:
-            numbers["rss_before_bytes"] = self._rss_before_bytes
-            numbers["rss_net_bytes"] = rss_tab.net_bytes
-            numbers["rss_peak_bytes"] = self._rss_before_bytes + rss_tab.peak_bytes
+            if heap.counts_gross:
+                numbers["heap_allocated_bytes"] = tab.allocated_bytes
+                numbers["heap_allocations"] = tab.allocations
+        if rss is not None and _is_known(tab := self._rss_tab):
+            before_bytes = self._rss_before_bytes
+            numbers["rss_before_bytes"] = before_bytes
+            numbers["rss_net_bytes"] = tab.net_bytes
+            numbers["rss_peak_bytes"] = before_bytes + tab.peak_bytes
             numbers["rss_peak_method"] = self._accounts.rss_peak_method
         return numbers
 
@@ -239,6 +229,10 @@ class Window:
         self._gc_time_ns += sign * collector.time_ns
         self._collections += sign * collector.collections
         self._reclaimed_bytes += sign * collector.reclaimed_bytes
+
+
+def _is_known(tab: Tab) -> bool:
+    return tab.charged and not tab.failed
 
 
 def _others_at_least_ns() -> int:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import wrapt
 
 from stratatrace.calls import begin, prepare
-from stratatrace.probes import count_arrays, native_obstacle
+from stratatrace.probes import count_arrays, native_obstacle, send_step
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
     from types import ModuleType
 
-    from stratatrace.calls import Call
+    from stratatrace.calls import AnyCall, Call
     from stratatrace.measurement import Callsite
 
 __all__ = [
@@ -223,14 +223,18 @@ def awaited(
     """
 
     async def run(owned: _Owned) -> Any:
-        call = prepare(callsite, trace_heap=then is not None)
+        call = prepare(callsite, keep=then is not None)
         try:
             result = await _Stepwise(owned.awaitable, call)
         except BaseException as error:
             call.finish(error)
             raise
-        call.finish(keep=then is not None)
-        return result if then is None else (result, then(call))
+        if then is None:
+            call.finish()
+            return result
+        kept = cast("Call", call)
+        kept.finish(keep=True)
+        return result, then(kept)
 
     return cast("Coroutine[Any, Any, Any]", _named(run(_Owned(inner)), inner))
 
@@ -240,7 +244,7 @@ class _Stepwise:
 
     __slots__ = ("_awaitable", "_call")
 
-    def __init__(self, awaitable: Any, call: Call) -> None:
+    def __init__(self, awaitable: Any, call: AnyCall) -> None:
         self._awaitable = awaitable
         self._call = call
 
@@ -248,7 +252,7 @@ class _Stepwise:
         return _steps(self._awaitable, self._call, None)
 
 
-def _steps(inner: Any, call: Call | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
+def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
     """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
     What is sent or thrown in is passed on as it is, `GeneratorExit` included, so that *inner* sees
@@ -262,20 +266,14 @@ def _steps(inner: Any, call: Call | None, whole: Callsite | None) -> Generator[A
     if call is None:
         call = prepare(cast("Callsite", whole))
     steps = inner if hasattr(inner, "send") else inner.__await__()
-    advance = steps.send
+    step = send_step
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
     box: list[Any] = [None]
-    ended = False
-    sys._getframe()  # noqa: SLF001 -- the frame object that StopIteration would make when measured
+    sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     while True:
         call.resume()
         try:
-            box.append(advance(box.pop()))
-        except StopIteration as stop:
-            # Not returned from here: the exception, an object of ours, would still be there when
-            # the step is measured.
-            box.append(stop.value)
-            ended = True
+            ended = step(steps, box)
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 error.__traceback__ = None  # It would keep what the closed generator lets go.
@@ -290,10 +288,20 @@ def _steps(inner: Any, call: Call | None, whole: Callsite | None) -> Generator[A
             return box.pop()
         try:
             box.append((yield box.pop()))
-            advance = steps.send
+            step = send_step
         except BaseException as error:
             box.append(_as_thrown(error))
-            advance = steps.throw
+            step = _throw_step
+
+
+def _throw_step(steps: Any, box: list[Any]) -> bool:
+    """Throw what is in the box, put there what is answered; return whether *steps* has ended."""
+    try:
+        box.append(steps.throw(box.pop()))
+    except StopIteration as stop:
+        box.append(stop.value)
+        return True
+    return False
 
 
 def _as_thrown(error: BaseException) -> BaseException:

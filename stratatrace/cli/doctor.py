@@ -11,7 +11,7 @@ from stratatrace.config import Config
 from stratatrace.probes import (
     HEAP_PROBES,
     heap_probe,
-    idle_bytes_source,
+    leftovers,
     native_obstacle,
     resident_probe,
 )
@@ -70,7 +70,7 @@ def _findings() -> dict[str, str]:
         if (obstacle := native_obstacle())
         else "ready",
         "free lists": "read, so that what stratatrace leaves in them is known"
-        if idle_bytes_source() is not None
+        if leftovers() is not None
         else "not read: small objects that a program keeps, and that come from what stratatrace "
         "has let go, are missing in the numbers of calls around other measured calls",
         "peak RSS": _resident(config),
@@ -97,7 +97,10 @@ def _resident(config: Config) -> str:
         "sampled": "by a thread: it misses short spikes",
         "lifetime": "an upper bound, the highest of the process's life",
     }
-    method = resident_probe(config.rss_peak).method
+    probe = resident_probe(config.rss_peak)
+    if probe is None:
+        return "off: asked for"
+    method = probe.method
     return f"{method}: {meanings[method]}"
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 from stratatrace.errors import InvalidValueError
 from stratatrace.probes.collector import CollectorProbe
 from stratatrace.probes.native import (
+    Leftovers,
     NativeProbe,
     count_arrays,
-    idle_bytes_source,
+    leftovers,
     native_obstacle,
+    send_step,
 )
 from stratatrace.probes.resident import (
     RSS_PEAKS,
     HighWaterProbe,
     LifetimeProbe,
+    ResidentProbe,
     SampledProbe,
     resident_probe,
 )
@@ -27,16 +30,19 @@ __all__ = [
     "RSS_PEAKS",
     "CollectorProbe",
     "HighWaterProbe",
+    "Leftovers",
     "LifetimeProbe",
     "NativeProbe",
+    "ResidentProbe",
     "SampledProbe",
     "TracemallocProbe",
     "count_arrays",
     "default_ratio",
     "heap_probe",
-    "idle_bytes_source",
+    "leftovers",
     "native_obstacle",
     "resident_probe",
+    "send_step",
 ]
 
 #: What `configure(probe=)` accepts, and what each means.

@@ -66,9 +66,11 @@
 #else
 #  define FREE_LISTS_KNOWN 0
 #endif
+#include "_accounts.h"
 #include "_freelists.h"
 #include "_map.h"
 #include "_numpy.h"
+#include "_tallies.h"
 
 /* --- Hooks --------------------------------------------------------------------------------------- */
 
@@ -277,6 +279,9 @@ take_hook(int domain)
     }
 }
 
+static int64_t starts;
+static bool stop_wanted; /* By somebody, while calls that were being counted had not ended. */
+
 /* Starting begins with an empty map: blocks of the time before were freed, and their addresses used
    again, while nobody looked.
 
@@ -291,10 +296,11 @@ take_hook(int domain)
 
    A clearing at `stop` would not do, since the thread could mark a block after it that is freed
    before the next start. It is done there too, but only to give memory back. */
-static PyObject *
-counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+static void
+start_counting(void)
 {
     unsigned reached = domains_reached();
+    stop_wanted = false;
     /* Who began before us and ends now puts back what was there before both: then our hooks are
        gone while we count, and this is a start like the first. */
     if (root == &no_map || reached != ALL_DOMAINS) {
@@ -306,12 +312,13 @@ counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
             }
         }
         STORE_RELEASE(&root, &map);
+        starts++;
+        leftovers_forget();
     }
-    Py_RETURN_NONE;
 }
 
-static PyObject *
-counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+static void
+stop_counting(void)
 {
     if (root == &map) {
         STORE_RELEASE(&root, &no_map);
@@ -320,31 +327,60 @@ counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
         }
         for_each_part(clear_leaf, NULL);
     }
+}
+
+/* Return the number of the start since which all was counted, or 0 where nothing is. */
+static int64_t
+counting_since(void)
+{
+    return root == &map && domains_reached() == ALL_DOMAINS ? starts : 0;
+}
+
+static int64_t
+ensure_counting(void)
+{
+    if (counting_since() == 0) {
+        start_counting();
+    }
+    return starts;
+}
+
+/* The last of the calls in flight ends what was to be stopped meanwhile. */
+static void
+end_of_call(void)
+{
+    if (stop_wanted && calls_in_flight == 0) {
+        stop_wanted = false;
+        stop_counting();
+    }
+}
+
+static PyObject *
+counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    start_counting();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    stop_wanted = calls_in_flight > 0;
+    if (!stop_wanted) {
+        stop_counting();
+    }
     Py_RETURN_NONE;
 }
 
 static PyObject *
 counters_is_counting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    return PyBool_FromLong(root == &map && domains_reached() == ALL_DOMAINS);
+    return PyBool_FromLong(counting_since() != 0);
 }
 
 /* --- Reading ------------------------------------------------------------------------------------- */
 
-/* Return a new int that is counted neither when it is made nor when it is dropped: nobody who reads
-   the counters changes them by it. (An int goes to no free list.) */
-static PyObject *
-uncounted_int(int64_t value)
-{
-    Counters *mine = &counters;
-    uint8_t outer = mine->inside;
-    mine->inside = INSIDE;
-    PyObject *number = PyLong_FromLongLong(value);
-    mine->inside = outer;
-    return number;
-}
-
-/* Return a new tuple of such ints. The tuple itself is counted as any other: it may come from a
+/* Return a new tuple of ints that are not counted. The tuple itself is counted as any other: it may come from a
    free list and go there, and whoever gets it from there has it for nothing. */
 static PyObject *
 tuple_of(const int64_t *values, Py_ssize_t length)
@@ -401,11 +437,64 @@ counters_held_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyObject *
 counters_free_list_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    Py_ssize_t bytes = free_lists_bytes();
-    if (bytes < 0) {
-        Py_RETURN_NONE;
+    return free_lists_known() ? uncounted_int(free_list_bytes()) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+counters_leftovers_used(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    return uncounted_int(leftovers_used().bytes);
+}
+
+static PyObject *
+counters_leftovers_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    leftovers_leave();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+counters_leftovers_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    leftovers_forget();
+    Py_RETURN_NONE;
+}
+
+/* A forked child has one thread, and no calls but those that will begin. */
+static PyObject *
+counters_after_fork_in_child(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    generation++;
+    calls_in_flight = 0;
+    stop_wanted = false;
+    tabs_forget(&heap_account.newest);
+    tabs_forget(&resident_newest);
+    heap_account.own_depth = 0;
+    resident_lifetime_peak = 0;
+    Py_RETURN_NONE;
+}
+
+/* --- Steps of what can be suspended -------------------------------------------------------------- */
+
+/* Send the item of a list of one to a generator or iterator, and put there what it answers; return
+   whether it has ended. Sending from Python would have it end with a StopIteration, which would stand
+   in the numbers of the step. */
+static PyObject *
+counters_advance(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_CheckExact(args[1]) || PyList_GET_SIZE(args[1]) != 1) {
+        PyErr_SetString(PyExc_TypeError, "advance() takes an iterator and a list of one item");
+        return NULL;
     }
-    return uncounted_int(bytes);
+    PyObject *box = args[1], *answer;
+    PyObject *sent = PyList_GET_ITEM(box, 0);
+    PyList_SET_ITEM(box, 0, Py_NewRef(Py_None));
+    PySendResult outcome = PyIter_Send(args[0], sent, &answer);
+    Py_DECREF(sent);
+    if (outcome == PYGEN_ERROR || PyList_SetItem(box, 0, answer) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(outcome == PYGEN_RETURN);
 }
 
 /* --- The module ---------------------------------------------------------------------------------- */
@@ -415,7 +504,8 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Begin to count, in every thread; nothing where it is counting.")},
     {"stop", counters_stop, METH_NOARGS,
      PyDoc_STR("Count no more; blocks from before the next start will be untracked.")},
-    {"is_counting", counters_is_counting, METH_NOARGS, PyDoc_STR("Return whether it was begun, and nobody has taken the hooks out.")},
+    {"is_counting", counters_is_counting, METH_NOARGS,
+     PyDoc_STR("Return whether it was begun, and nobody has taken the hooks out.")},
     {"mark", counters_mark, METH_NOARGS,
      PyDoc_STR("Return this thread's live bytes and their highest since its last mark.")},
     {"counts", counters_counts, METH_NOARGS,
@@ -427,20 +517,48 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Return the memory that the map of block sizes takes.")},
     {"free_list_bytes", counters_free_list_bytes, METH_NOARGS,
      PyDoc_STR("Return the bytes in Python's free lists, or None where they cannot be known.")},
+    {"leftovers_used", counters_leftovers_used, METH_NOARGS,
+     PyDoc_STR("Our work begins: return the bytes that the program has used of what we left.")},
+    {"leftovers_leave", counters_leftovers_leave, METH_NOARGS,
+     PyDoc_STR("Our work ends: what it has left in free lists is ours.")},
+    {"leftovers_forget", counters_leftovers_forget, METH_NOARGS,
+     PyDoc_STR("Begin anew: all that is idle in free lists is the program's.")},
+    {"advance", FAST(counters_advance), METH_FASTCALL,
+     PyDoc_STR("Send what is in a box to a generator, put its answer there; return if it ended.")},
+    {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,
+     PyDoc_STR("Forget the open tabs and calls of the parent.")},
     {NULL, NULL, 0, NULL},
 };
 
 /* Hooks are the process's own, and so is all our state: there is one module, in the main
    interpreter. What other interpreters allocate is counted with the threads that they run in. */
 static int
-module_exec(PyObject *Py_UNUSED(module))
+module_exec(PyObject *module)
 {
+    static const struct {
+        PyType_Spec *spec;
+        PyTypeObject **type;
+    } types[] = {
+        {&tab_spec, &tab_type},
+        {&heap_account_spec, &heap_account_type},
+        {&resident_account_spec, &resident_account_type},
+        {&tally_spec, &tally_type},
+        {&call_spec, &tallied_call_type},
+    };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(
             PyExc_ImportError,
             "the native heap probe counts for the whole process: it can be imported in the main "
             "interpreter, and not in another one");
         return -1;
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(types); i++) {
+        if (*types[i].type == NULL) { /* Else the module is imported anew. */
+            *types[i].type = (PyTypeObject *)PyType_FromSpec(types[i].spec);
+        }
+        if (*types[i].type == NULL || PyModule_AddType(module, *types[i].type) < 0) {
+            return -1;
+        }
     }
     return 0;
 }

@@ -3,6 +3,8 @@
 # All numbers are of the calling thread unless told otherwise. Reading them does not change them,
 # but for the tuple that is returned.
 
+from typing import Any, Protocol, Self, final
+
 # Begin to count, in every thread; nothing where it is counting. What was allocated before is
 # untracked: freeing it counts nothing, and reallocating it counts as an allocation of the new size.
 def start() -> None: ...
@@ -38,3 +40,104 @@ def held_bytes() -> int: ...
 # The bytes in the free lists of the interpreter, or None where they cannot be known. An object that
 # goes to a free list is not freed, and one from there is not allocated.
 def free_list_bytes() -> int | None: ...
+
+# Our own work begins: the bytes that the program has taken from free lists of what our work left
+# there, and nobody has counted.
+def leftovers_used() -> int: ...
+
+# Our own work has ended: what it has left is remembered.
+def leftovers_leave() -> None: ...
+
+# What is idle now is the program's.
+def leftovers_forget() -> None: ...
+
+# Send the item of a list of one to an iterator, and put there what it yields or returns; whether it
+# has returned. No StopIteration is made on the way.
+def advance(steps: Any, box: list[Any], /) -> bool: ...
+
+# In a forked child: no tab is open, and calls from before are the parent's to tell of.
+def after_fork_in_child() -> None: ...
+
+# What one call has run up on one account.
+class Tab:
+    # The account's level at which this tab stands at zero.
+    @property
+    def base_bytes(self) -> int: ...
+    # What was run up until the last release, and the highest that it ever stood.
+    @property
+    def net_bytes(self) -> int: ...
+    @property
+    def peak_bytes(self) -> int: ...
+    # Gross; they mean something while the tab is not open.
+    @property
+    def allocated_bytes(self) -> int: ...
+    @property
+    def allocations(self) -> int: ...
+    @property
+    def open(self) -> bool: ...
+    # Whether it was ever open.
+    @property
+    def charged(self) -> bool: ...
+    # Whether one of its ends could not be read: then the rest means nothing.
+    failed: bool
+
+# The ledger of the heap of whichever thread calls.
+class HeapAccount:
+    # Charge a tab from now on; with a second argument, the latest hold ends here.
+    def charge(self, tab: Tab, held_bytes: int | None = None, /) -> None: ...
+    # Charge it no more; return the level, for `unhold`, which must follow. RuntimeError where it was
+    # charged in another thread: its numbers mean nothing then.
+    def release(self, tab: Tab, /) -> int: ...
+    # Charge nobody until `unhold`; return the level. Holds may be nested.
+    def hold(self) -> int: ...
+    # Go on charging; return what was taken since that level. So many bytes of our own will be
+    # dropped after this.
+    def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int: ...
+    # Whether a tab of this thread is open.
+    @property
+    def charging(self) -> bool: ...
+
+# The ledger of the process's resident memory, as the kernel's high-water mark tells it (Linux).
+class ResidentAccount:
+    # Of /proc/self/clear_refs, open for writing.
+    descriptor: int
+    # Both raise OSError where the mark cannot be reset.
+    def charge(self, tab: Tab, /) -> None: ...
+    def release(self, tab: Tab, /) -> None: ...
+    @property
+    def charging(self) -> bool: ...
+    # The highest of the process's life, which the resets hide from others.
+    @property
+    def lifetime_peak_bytes(self) -> int: ...
+
+class _Keeper(Protocol):
+    # Where a call goes that ended with this error.
+    def tally_of(self, error: BaseException, /) -> Tally: ...
+    # A call's number could not be had; the text completes "could not ...".
+    def missed(self, doing: str, /) -> None: ...
+
+# The sums of the calls of one callsite that are told by nothing but sums.
+class Tally:
+    def __new__(
+        cls,
+        keeper: _Keeper,
+        *,
+        heap: bool,
+        resident: ResidentAccount | None,
+        budget_bytes: int | None,
+    ) -> Self: ...
+    # A call that is charged from now on, and one that is suspended.
+    def begin(self) -> TalliedCall: ...
+    def prepare(self) -> TalliedCall: ...
+    # Calls that have begun and not ended.
+    @property
+    def in_flight(self) -> int: ...
+    # The sums since this was last called, and then they begin anew; None where there was no call.
+    # See `stratatrace.measurement.Sums`.
+    def take(self) -> tuple[Any, ...] | None: ...
+
+@final
+class TalliedCall:
+    def resume(self) -> None: ...
+    def suspend(self) -> None: ...
+    def finish(self, error: BaseException | None = None, /) -> None: ...

@@ -9,9 +9,20 @@
 #ifndef STRATATRACE_FREELISTS_H
 #define STRATATRACE_FREELISTS_H
 
+#include <Python.h>
+
+#include "_platform.h"
+
+/* What the program has taken from the free lists and nobody has counted. */
+typedef struct {
+    int64_t bytes; /* Less what it gave back. */
+    int64_t allocated, allocations;
+} Used;
+
 #if FREE_LISTS_KNOWN
 
 #  include <stddef.h>
+#  include <string.h>
 
 #  include "internal/pycore_interp.h"
 #  include "internal/pycore_dict.h"
@@ -55,30 +66,54 @@
 #    define FREE_ASENDS async_gen.asend_numfree
 #  endif
 
-static Py_ssize_t
-free_lists_sum(PyInterpreterState *interpreter)
+/* The kinds of objects: tuples of each length from 1, then the others. */
+enum {
+    KIND_FLOAT = PyTuple_NFREELISTS,
+    KIND_LIST,
+    KIND_DICT,
+    KIND_KEYS,
+    KIND_SLICE,
+    KIND_CONTEXT,
+    KIND_VALUE,
+    KIND_ASEND,
+    KINDS
+};
+
+/* The bytes of an object of a kind. */
+static int32_t
+kind_bytes(int kind)
 {
-    /* A tuple of each length from 1 has a list of its own. */
+    switch (kind) {
+        case KIND_FLOAT: return sizeof(PyFloatObject);
+        case KIND_LIST: return GC_HEADER + sizeof(PyListObject);
+        case KIND_DICT: return GC_HEADER + sizeof(PyDictObject);
+        case KIND_KEYS: return SMALLEST_KEYS;
+        case KIND_SLICE: return GC_HEADER + sizeof(PySliceObject);
+        case KIND_CONTEXT: return GC_HEADER + sizeof(PyContext);
+        case KIND_VALUE: return GC_HEADER + WRAPPED_VALUE;
+        case KIND_ASEND: return GC_HEADER + ASEND;
+        default:
+            return (int32_t)(GC_HEADER + offsetof(PyTupleObject, ob_item)
+                             + (kind + 1) * sizeof(PyObject *));
+    }
+}
+
+/* Read how many objects of each kind are idle. */
+static void
+read_free_lists(PyInterpreterState *interpreter, int32_t counts[KINDS])
+{
     const int *tuples = FREE_COUNT(interpreter, FREE_TUPLES);
-    Py_ssize_t count = 0, items = 0;
-    for (int i = 0; i < PyTuple_NFREELISTS; i++) {
-        count += tuples[i];
-        items += (Py_ssize_t)tuples[i] * (i + 1);
+    for (int kind = 0; kind < PyTuple_NFREELISTS; kind++) {
+        counts[kind] = tuples[kind];
     }
-    Py_ssize_t bytes = count * (GC_HEADER + (Py_ssize_t)offsetof(PyTupleObject, ob_item))
-                       + items * (Py_ssize_t)sizeof(PyObject *);
-    bytes += FREE_COUNT(interpreter, FREE_FLOATS) * (Py_ssize_t)sizeof(PyFloatObject);
-    bytes += FREE_COUNT(interpreter, FREE_LIST_OBJECTS)
-             * (GC_HEADER + (Py_ssize_t)sizeof(PyListObject));
-    bytes += FREE_COUNT(interpreter, FREE_DICTS) * (GC_HEADER + (Py_ssize_t)sizeof(PyDictObject));
-    bytes += FREE_COUNT(interpreter, FREE_KEYS) * SMALLEST_KEYS;
-    bytes += FREE_COUNT(interpreter, FREE_CONTEXTS) * (GC_HEADER + (Py_ssize_t)sizeof(PyContext));
-    bytes += FREE_COUNT(interpreter, FREE_VALUES) * (GC_HEADER + WRAPPED_VALUE);
-    bytes += FREE_COUNT(interpreter, FREE_ASENDS) * (GC_HEADER + ASEND);
-    if (FREE_COUNT(interpreter, FREE_SLICE) != NULL) {
-        bytes += GC_HEADER + (Py_ssize_t)sizeof(PySliceObject);
-    }
-    return bytes;
+    counts[KIND_FLOAT] = FREE_COUNT(interpreter, FREE_FLOATS);
+    counts[KIND_LIST] = FREE_COUNT(interpreter, FREE_LIST_OBJECTS);
+    counts[KIND_DICT] = FREE_COUNT(interpreter, FREE_DICTS);
+    counts[KIND_KEYS] = FREE_COUNT(interpreter, FREE_KEYS);
+    counts[KIND_SLICE] = FREE_COUNT(interpreter, FREE_SLICE) != NULL;
+    counts[KIND_CONTEXT] = FREE_COUNT(interpreter, FREE_CONTEXTS);
+    counts[KIND_VALUE] = FREE_COUNT(interpreter, FREE_VALUES);
+    counts[KIND_ASEND] = FREE_COUNT(interpreter, FREE_ASENDS);
 }
 
 /* Make and drop one object; return whether its list loses one, where it has one, and gains one. */
@@ -123,24 +158,127 @@ free_lists_as_expected(PyInterpreterState *interpreter)
     return as_expected;
 }
 
-/* Return the bytes in the free lists of this interpreter, or -1 where they cannot be known. */
-static Py_ssize_t
-free_lists_bytes(void)
+/* Return whether the free lists can be read here. */
+static int
+free_lists_known(void)
 {
     static int known = -1; /* -1 until it was tested. */
-    PyInterpreterState *interpreter = PyInterpreterState_Get();
-    if (known < 0) {
-        known = free_lists_as_expected(interpreter);
+    if (UNLIKELY(known < 0)) {
+        known = free_lists_as_expected(PyInterpreterState_Get());
     }
-    return known ? free_lists_sum(interpreter) : -1;
+    return known;
+}
+
+/* Return the bytes in the free lists of this interpreter, which are known. */
+static int64_t
+free_list_bytes(void)
+{
+    int32_t counts[KINDS];
+    int64_t bytes = 0;
+    read_free_lists(PyInterpreterState_Get(), counts);
+    for (int kind = 0; kind < KINDS; kind++) {
+        bytes += (int64_t)counts[kind] * kind_bytes(kind);
+    }
+    return bytes;
+}
+
+/* What stratatrace's own work has left in the free lists of the main interpreter, for the program to
+   use next: a program that keeps a dict for each row, and calls a measured function for each row,
+   would have all its dicts from what our work let go, and none of them in its numbers.
+
+   Without us the lists would hold as many objects less. So the program is charged for an object that
+   it takes when no others are left, until it gives one back. With the GIL, as everything that touches
+   the lists. */
+static struct {
+    int32_t then[KINDS]; /* What was idle when we last looked. */
+    int32_t left[KINDS]; /* What of it our work has put there. */
+    int32_t lent[KINDS]; /* What the program has of ours. */
+} leftovers;
+
+/* Our work begins: return what the program has used of what we left, less what it gave back. */
+static Used
+leftovers_used(void)
+{
+    Used used = {0, 0, 0};
+    if (!free_lists_known()) {
+        return used;
+    }
+    int32_t now[KINDS];
+    read_free_lists(PyInterpreterState_Get(), now);
+    for (int kind = 0; kind < KINDS; kind++) {
+        int32_t taken = leftovers.left[kind] - now[kind];
+        int32_t given = now[kind] - leftovers.then[kind];
+        leftovers.then[kind] = now[kind];
+        if (LIKELY(taken <= 0 && (given <= 0 || leftovers.lent[kind] == 0))) {
+            continue;
+        }
+        if (taken <= 0) {
+            taken = given < leftovers.lent[kind] ? -given : -leftovers.lent[kind];
+        }
+        leftovers.left[kind] -= taken;
+        leftovers.lent[kind] += taken;
+        int64_t bytes = (int64_t)taken * kind_bytes(kind);
+        used.bytes += bytes;
+        if (taken > 0) {
+            used.allocated += bytes;
+            used.allocations += taken;
+        }
+    }
+    return used;
+}
+
+/* Our work ends: what is there more than before is ours. */
+static void
+leftovers_leave(void)
+{
+    if (!free_lists_known()) {
+        return;
+    }
+    int32_t now[KINDS];
+    read_free_lists(PyInterpreterState_Get(), now);
+    for (int kind = 0; kind < KINDS; kind++) {
+        int32_t left = leftovers.left[kind] + now[kind] - leftovers.then[kind];
+        leftovers.left[kind] = left > 0 ? left : 0;
+        leftovers.then[kind] = now[kind];
+    }
+}
+
+/* Begin anew: all that is idle is the program's. */
+static void
+leftovers_forget(void)
+{
+    memset(&leftovers, 0, sizeof(leftovers));
 }
 
 #else /* A version of Python whose free lists nobody has looked at yet. */
 
-static Py_ssize_t
-free_lists_bytes(void)
+static int
+free_lists_known(void)
 {
-    return -1;
+    return 0;
+}
+
+static int64_t
+free_list_bytes(void)
+{
+    return 0;
+}
+
+static Used
+leftovers_used(void)
+{
+    Used used = {0, 0, 0};
+    return used;
+}
+
+static void
+leftovers_leave(void)
+{
+}
+
+static void
+leftovers_forget(void)
+{
 }
 
 #endif

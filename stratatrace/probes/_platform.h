@@ -2,6 +2,7 @@
 #ifndef STRATATRACE_PLATFORM_H
 #define STRATATRACE_PLATFORM_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@
 #  include <windows.h>
 #else
 #  include <sys/mman.h>
+#  include <sys/resource.h>
+#  include <time.h>
 #  include <unistd.h>
 #endif
 
@@ -146,6 +149,52 @@ is_writable(void *place)
         (void)close(ends[1]);
     }
     return writable;
+#endif
+}
+
+/* --- Clock and resident memory ----------------------------------------------------------------- */
+
+/* Return a time that never steps back, in ns. */
+static int64_t
+monotonic_ns(void)
+{
+#if defined(_WIN32)
+    LARGE_INTEGER ticks, per_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&per_second);
+    return ticks.QuadPart / per_second.QuadPart * 1000000000
+           + ticks.QuadPart % per_second.QuadPart * 1000000000 / per_second.QuadPart;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+#endif
+}
+
+/* Return the high-water mark of the process's resident memory, in bytes; 0 where it cannot be reset,
+   and nobody asks. */
+static int64_t
+resident_high_water(void)
+{
+#if defined(__linux__)
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (int64_t)usage.ru_maxrss * 1024;
+#else
+    return 0;
+#endif
+}
+
+/* Set the high-water mark back to the present level; return whether that worked. */
+static int
+resident_reset(int descriptor)
+{
+#if defined(__linux__)
+    return write(descriptor, "5", 1) == 1;
+#else
+    (void)descriptor;
+    errno = ENOSYS;
+    return 0;
 #endif
 }
 

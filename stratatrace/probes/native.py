@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_EXTENSION_VARIABLE",
+    "Leftovers",
     "NativeProbe",
     "count_arrays",
-    "idle_bytes_source",
+    "leftovers",
     "native_obstacle",
+    "send_step",
 ]
 
 #: Set to 1, it keeps the extension from being built when installing, and from being used later.
@@ -45,11 +47,57 @@ def native_obstacle() -> str | None:
     return None if _import_error is None else str(_import_error)
 
 
-def idle_bytes_source() -> Callable[[], int] | None:
-    """Return what tells the bytes in the interpreter's free lists; None where nothing can."""
+class Leftovers(Protocol):
+    """What our own work leaves in the interpreter's free lists, for the program to use next.
+
+    There a dropped dict, list, float or tuple waits for the next of its kind, which then allocates
+    nothing. A program that keeps a dict for each row, and calls a measured function for each row,
+    would have all its dicts from what our own work let go, and none of them in its numbers.
+    """
+
+    def used(self) -> int:
+        """Our work begins: return the bytes that the program has used of it."""
+        ...
+
+    def leave(self) -> None:
+        """Our work has ended."""
+
+    def forget(self) -> None:
+        """Begin anew: what is idle now is the program's."""
+
+
+def leftovers() -> Leftovers | None:
+    """Return what knows of our leftovers; None where the free lists cannot be read."""
     if native_obstacle() is not None or _counters.free_list_bytes() is None:
         return None
-    return cast("Callable[[], int]", _counters.free_list_bytes)
+    return _FreeLists()
+
+
+class _FreeLists:
+    def used(self) -> int:
+        return _counters.leftovers_used()
+
+    def leave(self) -> None:
+        _counters.leftovers_leave()
+
+    def forget(self) -> None:
+        _counters.leftovers_forget()
+
+
+def _send_step(steps: Any, box: list[Any]) -> bool:
+    try:
+        box.append(steps.send(box.pop()))
+    except StopIteration as stop:
+        box.append(stop.value)
+        return True
+    return False
+
+
+#: Sends the item of a list of one to a generator or iterator, puts there what it answers, and returns
+#: whether it has ended. Compiled, it needs no StopIteration, which would be in the step's numbers.
+send_step: Callable[[Any, list[Any]], bool] = (
+    _counters.advance if native_obstacle() is None else _send_step
+)
 
 
 class _Counting:
@@ -156,10 +204,6 @@ class NativeProbe:
         Only the difference of two levels of one thread means something.
         """
         return Reading(*_counters.mark())
-
-    def gross(self) -> tuple[int, int]:
-        """Return the bytes and the blocks that this thread has ever allocated."""
-        return _counters.counts()[:2]
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the counting that was for them.

@@ -38,6 +38,7 @@ RSS_PEAKS = {
     "auto": "exact where the kernel's high-water mark can be reset, else sampled by a thread",
     "sampled": "sampled by a thread while a call is measured, which can miss a short spike",
     "lifetime": "the highest of the process's whole life; resets nothing and starts no thread",
+    "off": "resident memory is not measured, which saves a call some three microseconds",
 }
 
 _RESET_HIGH_WATER_MARK = b"5"
@@ -80,12 +81,14 @@ class ResidentProbe(Protocol):
         """Open anew what would go on reading the parent."""
 
 
-def resident_probe(rss_peak: str = "auto") -> ResidentProbe:
-    """Return the probe of resident memory that finds its peak in that way.
+def resident_probe(rss_peak: str = "auto") -> ResidentProbe | None:
+    """Return the probe of resident memory that finds its peak in that way; None where none shall.
 
     Args:
         rss_peak: One of `RSS_PEAKS`.
     """
+    if rss_peak == "off":
+        return None
     if rss_peak == "lifetime":
         return LifetimeProbe()
     if rss_peak == "auto":
@@ -112,7 +115,9 @@ class HighWaterProbe:
     method: RssPeakMethod = "hwm"
 
     def __init__(self) -> None:
-        self._reset_fd = self._status_fd = -1
+        #: Of ``/proc/self/clear_refs``, open for writing.
+        self.reset_fd = -1
+        self._status_fd = -1
         self.lifetime_peak_bytes = 0
         self._open()
 
@@ -127,7 +132,7 @@ class HighWaterProbe:
         peak_bytes = self._high_water()
         if peak_bytes > self.lifetime_peak_bytes:  # noqa: PLR1730 -- max() costs twice as much
             self.lifetime_peak_bytes = peak_bytes
-        os.write(self._reset_fd, _RESET_HIGH_WATER_MARK)
+        os.write(self.reset_fd, _RESET_HIGH_WATER_MARK)
         return Reading(self._high_water(), peak_bytes)
 
     def after_fork_in_child(self) -> None:
@@ -136,11 +141,11 @@ class HighWaterProbe:
         self._open()
 
     def _open(self) -> None:
-        self._reset_fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        self.reset_fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
         self._status_fd = os.open("/proc/self/status", os.O_RDONLY)
         self._high_water: Callable[[], int] = _maxrss_bytes
         self.lifetime_peak_bytes = _maxrss_bytes()
-        os.write(self._reset_fd, _RESET_HIGH_WATER_MARK)
+        os.write(self.reset_fd, _RESET_HIGH_WATER_MARK)
         high_water_bytes, level_bytes = self._status("VmHWM"), self._status("VmRSS")
         if high_water_bytes > level_bytes + _MARK_SLACK_BYTES:
             msg = f"the high-water mark stayed at {high_water_bytes} bytes when it was reset"
@@ -150,11 +155,16 @@ class HighWaterProbe:
         if _maxrss_bytes() > level_bytes + _MARK_SLACK_BYTES:
             self._high_water = self._status_high_water
 
+    @property
+    def by_getrusage(self) -> bool:
+        """Whether getrusage tells the mark, and not only the text of the status file."""
+        return self._high_water is _maxrss_bytes
+
     def _close(self) -> None:
-        for descriptor in (self._reset_fd, self._status_fd):
+        for descriptor in (self.reset_fd, self._status_fd):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._reset_fd = self._status_fd = -1
+        self.reset_fd = self._status_fd = -1
 
     # Not closed by the recorder: calls that are under way may outlive it, and the probe with them.
     __del__ = _close

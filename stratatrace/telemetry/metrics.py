@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
-    from stratatrace.measurement import Callsite, Measurement
-    from stratatrace.typing import Scope
+    from stratatrace.measurement import Callsite, Measurement, Sums
+    from stratatrace.typing import Scope, SumsSource
 
 __all__ = ["MetricSink"]
 
@@ -44,11 +44,14 @@ class _Totals:
         "rss_peak_bytes",
         "score_sum",
         "scores",
+        "sources",
         "time_ns",
     )
 
     def __init__(self, attributes: dict[str, str | bool]) -> None:
         self.attributes = attributes
+        #: Where calls are that were added up elsewhere.
+        self.sources: list[SumsSource] = []
         self.clear()
 
     def clear(self) -> None:
@@ -72,8 +75,31 @@ class _Totals:
         )
         self.heap_peak_bytes = _highest(self.heap_peak_bytes, measurement.heap_peak_bytes)
         self.rss_peak_bytes = _highest(self.rss_peak_bytes, measurement.rss_peak_bytes)
-        if measurement.efficiency_score is not None:
-            self.score_sum += measurement.efficiency_score
+        self._add_score(measurement.efficiency_score)
+
+    def drain(self) -> None:
+        """Add what the sources have added up since this was last called."""
+        for source in self.sources:
+            sums = source.take()
+            if sums is not None:
+                self._add_sums(sums)
+        if any(source.ended for source in self.sources):
+            self.sources = [source for source in self.sources if not source.ended]
+
+    def _add_sums(self, sums: Sums) -> None:
+        self.calls += sums.calls
+        self.time_ns += sums.time_ns
+        self.exceeded += sums.exceeded
+        self.heap_net_bytes = _sum(self.heap_net_bytes, sums.heap_net_bytes)
+        self.heap_allocated_bytes = _sum(self.heap_allocated_bytes, sums.heap_allocated_bytes)
+        self.heap_peak_bytes = _highest(self.heap_peak_bytes, sums.heap_peak_bytes)
+        self.rss_peak_bytes = _highest(self.rss_peak_bytes, sums.rss_peak_bytes)
+        for measurement in sums.latest:
+            self._add_score(measurement.efficiency_score)
+
+    def _add_score(self, score: float | None) -> None:
+        if score is not None:
+            self.score_sum += score
             self.scores += 1
 
     # A gauge tells of the time since the last collection: whoever takes it starts it anew.
@@ -154,10 +180,18 @@ class MetricSink:
                 if peak_bytes is not None:
                     histogram.record(max(peak_bytes, 0), totals.attributes, scope.context)
 
+    def attach(self, callsite: Callsite, error_type: str | None, source: SumsSource) -> None:
+        """Add to the calls of a callsite and outcome what is added up elsewhere."""
+        totals = self._totals_of(callsite, error_type)
+        with self._lock:
+            if source not in totals.sources:
+                totals.sources.append(source)
+
     def after_fork_in_child(self) -> None:
         """Count from zero: the parent tells its own calls."""
         self._lock = threading.RLock()
         for totals in self._totals.values():
+            totals.drain()
             totals.clear()
 
     def _totals_of(self, callsite: Callsite, error_type: str | None) -> _Totals:
@@ -178,6 +212,8 @@ class MetricSink:
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> list[Observation]:
             with self._lock:
+                for totals in self._totals.values():
+                    totals.drain()
                 values = [(read(totals), totals.attributes) for totals in self._totals.values()]
             return [
                 Observation(value, attributes) for value, attributes in values if value is not None

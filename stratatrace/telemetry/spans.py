@@ -68,6 +68,14 @@ class SpanSink:
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider=tracer_provider)
+        # Whether a provider may be set later. Every call asks for it, and the public function that
+        # tells looks into the environment each time.
+        self._awaits_provider = isinstance(self._tracer, trace.ProxyTracer)
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is no provider: no span can be recorded."""
+        return self._awaits_provider and getattr(trace, "_TRACER_PROVIDER", self) is None
 
     def open(
         self, callsite: Callsite, attributes: Mapping[str, AttributeValue] | None

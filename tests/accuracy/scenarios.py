@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
-from stratatrace.probes import idle_bytes_source
+from stratatrace.probes import leftovers
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -101,6 +101,21 @@ class Truth:
                 for expected, measured in zip(truths, map(measured_in, measurements), strict=True)
             ]
             yield max(each, key=lambda row: row.badness)
+
+    def latest(self, calls: int) -> Truth:
+        """Return what is true of the latest of these calls."""
+
+        def cut(truth: Bytes) -> Bytes:
+            return truth[-calls:] if isinstance(truth, tuple) else truth
+
+        return replace(
+            self,
+            calls=calls,
+            net=cut(self.net),
+            peak=cut(self.peak),
+            rss=cut(self.rss),
+            reclaimed=None,
+        )
 
     def _numbers(self) -> dict[str, tuple[Bytes, Callable[[Measurement], int], int]]:
         heap = HEAP_WITHIN_BYTES if self.within is None else self.within
@@ -337,7 +352,7 @@ ROWS_BYTES = ROWS * (ROW_BYTES + sys.getsizeof([None]) - sys.getsizeof([])) + sy
     Truth(call="child", label="each child", calls=ROWS, net=ROW_BYTES, peak=ROW_BYTES),
     Truth(call="parent", net=ROWS_BYTES, peak=ROWS_BYTES),
     # The program uses what stratatrace leaves in free lists: only compiled code can see that.
-    when=idle_bytes_source() is not None,
+    when=leftovers() is not None,
 )
 def hundreds_of_children_that_each_return_a_dict() -> object:
     @child

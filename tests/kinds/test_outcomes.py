@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 TROUBLE = f"{Trouble.__module__}.{Trouble.__qualname__}"
 
-_WAYS_AND_ENDINGS = [
+WAYS_AND_ENDINGS = [
     pytest.param(way, ending, id=f"{way}-{name}")
     for way, endings in ENDINGS.items()
     for name, ending in endings.items()
 ]
-_MAKERS = [
+MAKERS = [
     pytest.param(lambda body, d=decorate, p=place: p(d, body), id=f"{where}-{how}")
     for where, place in PLACES.items()
     for how, decorate in DECORATORS.items()
@@ -55,7 +55,7 @@ def no_collections() -> Iterator[None]:
     gc.enable()
 
 
-def _bare_and_measured(
+def bare_and_measured(
     way: str, ending: Ending, make: Callable[[Any], Callable[[], Any]]
 ) -> tuple[Outcome, Outcome, Work]:
     """Run the same body without us and with us."""
@@ -70,13 +70,13 @@ def _bare_and_measured(
     return outcomes[0], outcomes[1], work
 
 
-@pytest.mark.parametrize("make", _MAKERS)
-@pytest.mark.parametrize(("way", "ending"), _WAYS_AND_ENDINGS)
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(("way", "ending"), WAYS_AND_ENDINGS)
 def test_a_measured_call_ends_like_a_bare_one_and_is_told_of_once(
     told: Told, way: str, ending: Ending, make: Callable[[Any], Callable[[], Any]]
 ) -> None:
     """Values, error, numbers and span are right for every kind and every ending."""
-    bare, ours, work = _bare_and_measured(way, ending, make)
+    bare, ours, work = bare_and_measured(way, ending, make)
 
     assert ours.values == bare.values
     assert type(ours.error) is type(bare.error)
@@ -100,12 +100,12 @@ def test_a_measured_call_ends_like_a_bare_one_and_is_told_of_once(
     assert not span.events
 
 
-@pytest.mark.parametrize(("way", "ending"), _WAYS_AND_ENDINGS)
+@pytest.mark.parametrize(("way", "ending"), WAYS_AND_ENDINGS)
 def test_a_traceback_ends_in_the_same_frames_as_a_bare_one(
     told: Told, way: str, ending: Ending
 ) -> None:
     """From the user's code inwards, no frame of ours stands in a traceback."""
-    bare, ours, _ = _bare_and_measured(way, ending, DECORATORS["bare"])
+    bare, ours, _ = bare_and_measured(way, ending, DECORATORS["bare"])
     assert ours.frames == bare.frames
 
 

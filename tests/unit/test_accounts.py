@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratatrace.accounts import Account, HeapAccounts, Tab
+from stratatrace.accounts import Account, Tab
 from stratatrace.errors import ProbeError
 
 from .fakes import FakeProbe
@@ -148,21 +148,6 @@ class TestAccount:
         assert account.hold() is None
         assert account.unhold(1000) == 0
 
-    def test_an_abandoned_tab_is_failed_and_open_no_more(
-        self, account: Account, probe: FakeProbe
-    ) -> None:
-        """The peak of the others goes on; the probe is not asked."""
-        outer, inner = Tab(), Tab()
-        account.charge(outer)
-        account.charge(inner)
-        probe.use(5, spike=20)
-        account.abandon(inner)
-        account.release(outer)
-        assert inner.failed
-        assert not inner.open
-        assert (outer.net_bytes, outer.peak_bytes) == (5, 25)
-        assert not account.charging
-
     def test_a_charge_can_end_a_hold(self, account: Account, probe: FakeProbe) -> None:
         """What was taken between hold and charge is neither the outer's nor the inner's."""
         outer, inner = Tab(), Tab()
@@ -280,6 +265,28 @@ class TestAccount:
         assert not account.charging
 
 
+class FakeLeftovers:
+    """What the program has used of our leftovers, as the test says."""
+
+    def __init__(self) -> None:
+        self.next_used = 0
+        self.left = 0
+        self.forgotten = 0
+
+    def used(self) -> int:
+        """Tell it once."""
+        used, self.next_used = self.next_used, 0
+        return used
+
+    def leave(self) -> None:
+        """Count the ends of our work."""
+        self.left += 1
+
+    def forget(self) -> None:
+        """Count the beginnings."""
+        self.forgotten += 1
+
+
 class TestLeftovers:
     """What stratatrace leaves in the interpreter's free lists, and the program uses."""
 
@@ -289,141 +296,54 @@ class TestLeftovers:
         return FakeProbe()
 
     @pytest.fixture
-    def idle(self) -> list[int]:
-        """Have the bytes of the free lists to set."""
-        return [1000]
+    def leftovers(self) -> FakeLeftovers:
+        """Have leftovers to set."""
+        return FakeLeftovers()
 
     @pytest.fixture
-    def account(self, probe: FakeProbe, idle: list[int]) -> Account:
+    def account(self, probe: FakeProbe, leftovers: FakeLeftovers) -> Account:
         """Have an account that knows of them."""
-        account = Account(probe, lambda: idle[0])
+        account = Account(probe, leftovers)
         account.calibrate()
         return account
 
-    def leave(self, account: Account, probe: FakeProbe, idle: list[int], size: int) -> None:
-        """Allocate as stratatrace, and leave it in a free list."""
-        level = account.hold()
-        assert level is not None
-        probe.use(size)
-        idle[0] += size
-        account.unhold(level)
-        probe.use(-LEVEL_OBJECT_BYTES)  # The level is dropped.
-
-    @pytest.mark.parametrize(
-        ("used", "charged"),
-        [
-            ([-60], 60),  # The program keeps it, and has allocated nothing.
-            ([-60, -60], 100),  # More than was left: that was idle before, and is its own.
-            ([-60, 60], 0),  # It gives it back.
-            ([-60, 90, -30], 30),  # What it leaves there itself is no credit.
-            ([40, -20], 20),
-        ],
-    )
     @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside threads"])
     def test_the_program_is_charged_with_what_it_uses(
         self,
         account: Account,
         probe: FakeProbe,
-        idle: list[int],
-        used: list[int],
-        charged: int,
+        leftovers: FakeLeftovers,
         alone: bool,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Not more than was left, and not for what it gave back."""
+        """And credited with what it gives back; what happens within our work is not asked for."""
         monkeypatch.setattr(Account, "alone", property(lambda _self: alone))
         tab = Tab()
         account.charge(tab)
-        self.leave(account, probe, idle, 100)
-        for change in used:
-            idle[0] += change
-            self.leave(account, probe, idle, 0)
+        for used in (60, -20):
+            leftovers.next_used = used
+            level = account.hold()
+            assert level is not None
+            left, leftovers.next_used = leftovers.left, 1000
+            assert account.hold() is not None  # A collection, for one.
+            leftovers.next_used = 0
+            account.unhold(level)
+            assert leftovers.left == left + 1
+            probe.use(-LEVEL_OBJECT_BYTES)  # The level is dropped.
+        leftovers.next_used = 3
         account.release(tab)
-        assert tab.net_bytes == charged
+        assert tab.net_bytes == 43
 
-    def test_what_nobody_uses_is_nobodys(
-        self, account: Account, probe: FakeProbe, idle: list[int]
+    def test_they_are_forgotten_with_the_outermost_call(
+        self, account: Account, leftovers: FakeLeftovers
     ) -> None:
-        """Our own work allocates, and uses what it has left."""
-        tab = Tab()
-        account.charge(tab)
-        for size in (100, 50, -120, -100, 30):
-            self.leave(account, probe, idle, size)
-        account.release(tab)
-        assert tab.net_bytes == 0
-
-    def test_it_is_forgotten_with_the_outermost_call(
-        self, account: Account, probe: FakeProbe, idle: list[int]
-    ) -> None:
-        """What the next one uses was idle before it began."""
-        first, second = Tab(), Tab()
-        account.charge(first)
-        self.leave(account, probe, idle, 100)
-        account.release(first)
-        account.charge(second)
-        idle[0] -= 100
-        account.release(second)
-        assert second.net_bytes == 0
-
-    def test_a_collection_within_our_work(
-        self, account: Account, probe: FakeProbe, idle: list[int]
-    ) -> None:
-        """It empties the free lists, and nobody is charged or credited."""
-        tab = Tab()
-        account.charge(tab)
-        self.leave(account, probe, idle, 100)
-        ours = account.hold()
-        assert ours is not None
-        collection = account.hold()
-        assert collection is not None
-        idle[0] = 0
-        probe.use(-1100 - LEVEL_OBJECT_BYTES)
-        account.unhold(collection)
-        account.unhold(ours)
-        account.release(tab)
-        assert tab.net_bytes == LEVEL_OBJECT_BYTES
-
-
-def test_gross_sums_leave_out_our_own_work() -> None:
-    """Bytes and blocks of all steps, without those of holds and of collections within them."""
-    probe, gross = FakeProbe(), [0, 0]
-    account = Account(probe, gross=lambda: (gross[0], gross[1]))
-    account.calibrate()
-
-    def allocate(size: int, blocks: int) -> None:
-        gross[0] += size
-        gross[1] += blocks
-
-    allocate(5000, 50)
-    outer, inner = Tab(), Tab()
-    account.charge(outer)
-    allocate(100, 1)
-    held = account.hold()
-    allocate(7000, 70)
-    collection = account.hold()
-    assert collection is not None
-    allocate(900, 9)
-    account.unhold(collection)
-    account.charge(inner, held)
-    allocate(20, 2)
-    account.unhold(account.release(inner))
-    allocate(3, 3)
-    account.release(outer)
-    assert (inner.allocated_bytes, inner.allocations) == (20, 2)
-    assert (outer.allocated_bytes, outer.allocations) == (123, 6)
-
-
-@pytest.mark.parametrize("per_thread", [False, True])
-def test_threads_have_accounts_of_their_own_where_they_are_told_apart(per_thread: bool) -> None:
-    """Else they share one, whose numbers are the process's."""
-    probe = FakeProbe()
-    probe.per_thread = per_thread
-    accounts = HeapAccounts(probe)
-    seen = [accounts.current]
-    thread = threading.Thread(target=lambda: seen.append(accounts.current))
-    thread.start()
-    thread.join()
-    assert (seen[0] is seen[1]) is not per_thread
-    assert accounts.current is seen[0]
-    accounts.after_fork_in_child()
-    assert probe.forks == 1
+        """Between calls nobody looks."""
+        outer, inner = Tab(), Tab()
+        before = leftovers.forgotten
+        account.charge(outer)
+        account.charge(inner)
+        account.release(inner)
+        account.release(outer)
+        account.charge(outer)
+        account.release(outer)
+        assert leftovers.forgotten == before + 2

@@ -48,7 +48,7 @@ BREAKS = {
     "heap start": _Break("accounts.heap.probe.start", HEAP),
     "heap stop": _Break("accounts.heap.probe.stop", HEAP),
     "heap mark": _Break("accounts.heap.probe.mark", HEAP),
-    "rss mark": _Break("accounts.rss.probe.mark", RSS),
+    "rss charge": _Break("accounts.rss.charge", RSS),
 }
 
 

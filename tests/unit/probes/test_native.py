@@ -20,7 +20,7 @@ from stratatrace.probes.native import (
     NO_EXTENSION_VARIABLE,
     NativeProbe,
     count_arrays,
-    idle_bytes_source,
+    leftovers,
     native_obstacle,
 )
 
@@ -224,4 +224,4 @@ def test_without_the_extension_the_module_can_be_imported() -> None:
 def test_it_is_built_where_it_can_be() -> None:
     """Its build may fail without a word, and then all of its tests are skipped."""
     assert native._import_error is None
-    assert idle_bytes_source() is not None or sys.version_info >= (3, 14)
+    assert leftovers() is not None or sys.version_info >= (3, 14)

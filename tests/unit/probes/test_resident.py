@@ -87,13 +87,16 @@ def test_without_the_kernels_help_a_thread_samples(monkeypatch: pytest.MonkeyPat
         raise PermissionError
 
     monkeypatch.setattr(HighWaterProbe, "_open", refused)
-    assert resident_probe().method == "sampled"
+    probe = resident_probe()
+    assert probe is not None
+    assert probe.method == "sampled"
 
 
 @pytest.mark.parametrize("rss_peak", ["sampled", "lifetime"])
 def test_another_way_to_the_peak_can_be_asked_for(rss_peak: str) -> None:
     """Then the kernel's mark is not reset."""
     probe = resident_probe(rss_peak)
+    assert probe is not None
     assert probe.method == rss_peak
     assert not isinstance(probe, HighWaterProbe)
 

@@ -1,0 +1,455 @@
+/* Accounts: whom the counters' numbers are charged to.
+
+   A *tab* is what one call has run up. The tabs that are open stand in a list, the newest first: one
+   list for each thread's heap, and one for the resident memory of the process. Each list has one peak,
+   which is set back when a tab is opened or closed, so every stretch in between is *folded*: its peak
+   is kept in the newest tab, and handed down to the one below when that is closed.
+
+   Our own work is charged to nobody: the counters are put back to where they stood when it began. */
+#ifndef STRATATRACE_ACCOUNTS_H
+#define STRATATRACE_ACCOUNTS_H
+
+#include "structmember.h"
+
+#include "_freelists.h"
+#include "_map.h"
+
+/* --- Tabs ---------------------------------------------------------------------------------------- */
+
+typedef struct Tab {
+    struct Tab *below; /* The next older one that is open. */
+    PyObject *owner;   /* What this is a part of; it lives at least as long as the tab is open. */
+    int64_t base;      /* The level at which this tab stands at zero. */
+    int64_t top;       /* The highest level since this tab, and none newer, was open. */
+    int64_t net;       /* What was run up until the last release, and the highest it ever stood. */
+    int64_t peak;
+    int64_t allocated; /* Gross; less the counters' sums while the tab is open. */
+    int64_t allocations;
+    Counters *thread;  /* Whose counters it was opened on, where it is one of the heap. */
+    int32_t own_depth; /* How many holds it was opened within. */
+    char open;
+    char charged; /* Whether it was ever open. */
+    char failed;  /* Whether an end of it could not be read: then the rest means nothing. */
+} Tab;
+
+ALWAYS_INLINE int64_t
+highest(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Keep the peak of the stretch that ends here. */
+ALWAYS_INLINE void
+tabs_fold(Tab *newest, int64_t peak)
+{
+    if (newest != NULL) {
+        newest->top = highest(newest->top, peak);
+    }
+}
+
+ALWAYS_INLINE void
+tabs_open(Tab **newest, Tab *tab, int64_t level)
+{
+    tab->base = level - tab->net;
+    tab->top = level;
+    tab->open = tab->charged = 1;
+    tab->below = *newest;
+    *newest = tab;
+    Py_INCREF(tab->owner);
+}
+
+/* Take a tab off its list; newer ones may still be open. */
+static void
+tabs_remove(Tab **newest, Tab *tab)
+{
+    Tab **link = newest;
+    while (*link != NULL && *link != tab) {
+        tab->top = highest(tab->top, (*link)->top); /* Their tops are ours too. */
+        link = &(*link)->below;
+    }
+    if (*link == NULL) {
+        return;
+    }
+    *link = tab->below;
+    tabs_fold(tab->below, tab->top);
+    Py_DECREF(tab->owner);
+}
+
+/* Take those off that were abandoned by other threads, which have no way to this list. */
+ALWAYS_INLINE void
+tabs_drop_abandoned(Tab **newest)
+{
+    while (UNLIKELY(*newest != NULL && !(*newest)->open)) {
+        tabs_remove(newest, *newest);
+    }
+}
+
+ALWAYS_INLINE void
+tabs_close(Tab **newest, Tab *tab, int64_t level)
+{
+    tab->open = 0;
+    tabs_remove(newest, tab);
+    tab->net = level - tab->base;
+    tab->peak = highest(tab->peak, highest(tab->top - tab->base, tab->net));
+}
+
+static void
+tabs_forget(Tab **newest)
+{
+    while (*newest != NULL) {
+        (*newest)->open = 0;
+        tabs_remove(newest, *newest);
+    }
+}
+
+/* --- The heap ------------------------------------------------------------------------------------ */
+
+typedef struct {
+    Tab *newest;
+    Counters program;  /* The counters as the program left them when our work began. */
+    int32_t own_depth; /* How many holds our work is within; 0 while the program runs. */
+} HeapAccount;
+
+/* Of the calling thread, like the counters. */
+THREAD_LOCAL HeapAccount heap_account;
+
+/* Our work begins; within other work of ours that is nothing new. */
+static void
+heap_hold(HeapAccount *account)
+{
+    if (account->own_depth++ > 0) {
+        return;
+    }
+    Counters *mine = &counters;
+    Used used = leftovers_used();
+    mine->live += used.bytes;
+    mine->allocated += used.allocated;
+    mine->allocations += used.allocations;
+    mine->peak = highest(mine->peak, mine->live);
+    account->program = *mine;
+}
+
+/* Our work ends, be it within other work of ours. */
+static void
+heap_unhold(HeapAccount *account, int64_t dropped)
+{
+    if (account->own_depth > 0 && --account->own_depth == 0) {
+        counters = account->program;
+        /* What is dropped after this is not in the peak: it is taken off again at once. */
+        counters.live += dropped;
+        leftovers_leave();
+    }
+}
+
+/* Charge a tab from now on: our work ends here, by as many holds as *held*. */
+static void
+heap_charge(Tab *tab, int32_t held)
+{
+    HeapAccount *account = &heap_account;
+    if (!held) {
+        heap_hold(account);
+        held = 1;
+    }
+    Counters *program = &account->program;
+    tabs_drop_abandoned(&account->newest);
+    tabs_fold(account->newest, program->peak);
+    program->peak = program->live;
+    tabs_open(&account->newest, tab, program->live);
+    tab->allocated -= program->allocated;
+    tab->allocations -= program->allocations;
+    tab->thread = &counters;
+    tab->own_depth = account->own_depth - held;
+    account->own_depth = 1;
+    heap_unhold(account, 0);
+}
+
+/* Charge a tab no more; our work begins here. Return 0 where the tab was opened in another thread, whose
+   list this one has no way to: then its numbers mean nothing. */
+static int
+heap_release(Tab *tab)
+{
+    HeapAccount *account = &heap_account;
+    Counters *program = &account->program;
+    heap_hold(account);
+    if (tab->thread != &counters) {
+        tab->open = 0;
+        tab->failed = 1;
+        return 0;
+    }
+    tabs_drop_abandoned(&account->newest);
+    tabs_fold(account->newest, program->peak);
+    program->peak = program->live;
+    tabs_close(&account->newest, tab, program->live);
+    tab->allocated += program->allocated;
+    tab->allocations += program->allocations;
+    account->own_depth = tab->own_depth + 1;
+    return 1;
+}
+
+/* --- Resident memory ----------------------------------------------------------------------------- */
+
+/* The kernel keeps a high-water mark of the resident set, which a write to /proc/self/clear_refs sets
+   back: see proc(5). It is the process's, and so is the list; who changes it has the GIL. */
+static Tab *resident_newest;
+static int64_t resident_lifetime_peak;
+
+/* Begin a stretch; return its level, or -1 with errno set. */
+static int64_t
+resident_look(int descriptor)
+{
+    int64_t peak = resident_high_water();
+    resident_lifetime_peak = highest(resident_lifetime_peak, peak);
+    tabs_drop_abandoned(&resident_newest);
+    tabs_fold(resident_newest, peak);
+    return resident_reset(descriptor) ? resident_high_water() : -1;
+}
+
+static int
+resident_charge(Tab *tab, int descriptor)
+{
+    int64_t level = resident_look(descriptor);
+    tab->failed |= level < 0;
+    if (level >= 0) {
+        tabs_open(&resident_newest, tab, level);
+    }
+    return level >= 0;
+}
+
+static int
+resident_release(Tab *tab, int descriptor)
+{
+    int64_t level = resident_look(descriptor);
+    tab->failed |= level < 0;
+    tabs_close(&resident_newest, tab, level < 0 ? tab->base : level);
+    return level >= 0;
+}
+
+/* --- Ints of our own ----------------------------------------------------------------------------- */
+
+/* Return a new int that is counted neither when it is made nor when it is dropped: nobody who reads
+   the counters changes them by it. (An int goes to no free list.) */
+static PyObject *
+uncounted_int(int64_t value)
+{
+    Counters *mine = &counters;
+    uint8_t outer = mine->inside;
+    mine->inside = INSIDE;
+    PyObject *number = PyLong_FromLongLong(value);
+    mine->inside = outer;
+    return number;
+}
+
+/* --- For Python ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    Tab tab;
+} TabObject;
+
+typedef struct {
+    PyObject_HEAD
+    int descriptor; /* Of /proc/self/clear_refs. */
+} ResidentObject;
+
+static PyTypeObject *tab_type, *heap_account_type, *resident_account_type;
+
+static PyObject *
+tab_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self != NULL) {
+        ((TabObject *)self)->tab.owner = self; /* Borrowed: it is counted while the tab is open. */
+    }
+    return self;
+}
+
+/* Return the tab that is the first argument, or NULL with an exception set. */
+static Tab *
+tab_of(PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 1 || !Py_IS_TYPE(args[0], tab_type)) {
+        PyErr_SetString(PyExc_TypeError, "the first argument is a Tab");
+        return NULL;
+    }
+    return &((TabObject *)args[0])->tab;
+}
+
+static PyObject *
+heap_account_charge(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    Tab *tab = tab_of(args, count);
+    if (tab == NULL) {
+        return NULL;
+    }
+    if (!tab->open) {
+        heap_charge(tab, count > 1 && args[1] != Py_None);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+heap_account_release(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    Tab *tab = tab_of(args, count);
+    if (tab == NULL) {
+        return NULL;
+    }
+    if (tab->open && !heap_release(tab)) {
+        heap_unhold(&heap_account, 0);
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "a step began in one thread and ended in another: whose heap is it?");
+        return NULL;
+    }
+    return uncounted_int(counters.live);
+}
+
+static PyObject *
+heap_account_hold(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    heap_hold(&heap_account);
+    return uncounted_int(counters.live);
+}
+
+static PyObject *
+heap_account_unhold(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    int64_t level = count > 0 ? PyLong_AsLongLong(args[0]) : 0;
+    int64_t dropped = count > 1 ? PyLong_AsLongLong(args[1]) : 0;
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    int64_t taken = counters.live - level;
+    heap_unhold(&heap_account, dropped);
+    return uncounted_int(taken);
+}
+
+static PyObject *
+heap_account_charging(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    tabs_drop_abandoned(&heap_account.newest);
+    return PyBool_FromLong(heap_account.newest != NULL);
+}
+
+static PyObject *
+resident_account_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Tab *tab = tab_of(args, count);
+    if (tab == NULL) {
+        return NULL;
+    }
+    if (!tab->open && !resident_charge(tab, ((ResidentObject *)self)->descriptor)) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+resident_account_release(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Tab *tab = tab_of(args, count);
+    if (tab == NULL) {
+        return NULL;
+    }
+    if (tab->open && !resident_release(tab, ((ResidentObject *)self)->descriptor)) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+resident_account_charging(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    tabs_drop_abandoned(&resident_newest);
+    return PyBool_FromLong(resident_newest != NULL);
+}
+
+static PyObject *
+resident_account_lifetime_peak(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(highest(resident_lifetime_peak, resident_high_water()));
+}
+
+static PyMemberDef tab_members[] = {
+    {"base_bytes", T_LONGLONG, offsetof(TabObject, tab.base), READONLY, NULL},
+    {"net_bytes", T_LONGLONG, offsetof(TabObject, tab.net), READONLY, NULL},
+    {"peak_bytes", T_LONGLONG, offsetof(TabObject, tab.peak), READONLY, NULL},
+    {"allocated_bytes", T_LONGLONG, offsetof(TabObject, tab.allocated), READONLY, NULL},
+    {"allocations", T_LONGLONG, offsetof(TabObject, tab.allocations), READONLY, NULL},
+    {"open", T_BOOL, offsetof(TabObject, tab.open), READONLY, NULL},
+    {"charged", T_BOOL, offsetof(TabObject, tab.charged), READONLY, NULL},
+    {"failed", T_BOOL, offsetof(TabObject, tab.failed), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef heap_account_methods[] = {
+    {"charge", FAST(heap_account_charge), METH_FASTCALL,
+     PyDoc_STR("Charge a tab from now on; with a second argument, our work ends here.")},
+    {"release", FAST(heap_account_release), METH_FASTCALL,
+     PyDoc_STR("Charge a tab no more; our work begins here. Return the level, for `unhold`.")},
+    {"hold", heap_account_hold, METH_NOARGS,
+     PyDoc_STR("Charge nobody until `unhold`; return the level.")},
+    {"unhold", FAST(heap_account_unhold), METH_FASTCALL,
+     PyDoc_STR("Go on charging; return the bytes that were taken since that level.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef resident_account_methods[] = {
+    {"charge", FAST(resident_account_charge), METH_FASTCALL,
+     PyDoc_STR("Charge a tab from now on.")},
+    {"release", FAST(resident_account_release), METH_FASTCALL,
+     PyDoc_STR("Charge a tab no more.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef heap_account_properties[] = {
+    {"charging", heap_account_charging, NULL, PyDoc_STR("Whether a tab is open."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef resident_account_properties[] = {
+    {"charging", resident_account_charging, NULL, PyDoc_STR("Whether a tab is open."), NULL},
+    {"lifetime_peak_bytes", resident_account_lifetime_peak, NULL,
+     PyDoc_STR("The highest resident memory of the process's life."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef resident_account_members[] = {
+    {"descriptor", T_INT, offsetof(ResidentObject, descriptor), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot tab_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What one call has run up on one account.")},
+    {Py_tp_new, tab_new},
+    {Py_tp_members, tab_members},
+    {0, NULL},
+};
+
+static PyType_Slot heap_account_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("The ledger of the calling thread's heap.")},
+    {Py_tp_methods, heap_account_methods},
+    {Py_tp_getset, heap_account_properties},
+    {0, NULL},
+};
+
+static PyType_Slot resident_account_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("The ledger of the process's resident memory.")},
+    {Py_tp_methods, resident_account_methods},
+    {Py_tp_getset, resident_account_properties},
+    {Py_tp_members, resident_account_members},
+    {0, NULL},
+};
+
+static PyType_Spec tab_spec = {
+    "stratatrace.probes._counters.Tab", sizeof(TabObject), 0, Py_TPFLAGS_DEFAULT, tab_slots};
+static PyType_Spec heap_account_spec = {
+    "stratatrace.probes._counters.HeapAccount", sizeof(PyObject), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, heap_account_slots};
+static PyType_Spec resident_account_spec = {
+    "stratatrace.probes._counters.ResidentAccount", sizeof(ResidentObject), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, resident_account_slots};
+
+#endif /* STRATATRACE_ACCOUNTS_H */

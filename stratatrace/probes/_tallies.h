@@ -1,0 +1,412 @@
+/* Tallies: the calls of one function, added up without a word to Python.
+
+   A call that has no span, and whose numbers nobody asks for one by one, needs no more than a place in
+   the sums of its callsite. It is opened, charged, closed and added up here. The latest few are kept as
+   they were, for those who judge calls one by one. */
+#ifndef STRATATRACE_TALLIES_H
+#define STRATATRACE_TALLIES_H
+
+#include "_accounts.h"
+
+/* From _counters.c: begin to count, unless it is on; return what changes where counting was broken. */
+static int64_t ensure_counting(void);
+static int64_t counting_since(void);
+static void end_of_call(void);
+
+static PyTypeObject *tally_type, *tallied_call_type;
+
+static int64_t generation; /* Grows in a forked child: its parent tells of calls from before. */
+static int64_t calls_in_flight;
+
+#define LATEST 16
+
+typedef struct {
+    int64_t duration;
+    int64_t net, peak, allocated, allocations;
+    int64_t resident_before, resident_net, resident_peak;
+    char heap, resident; /* Whether each could be read. */
+} Record;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *keeper;   /* Has `tally_of(error)`, which gives a Tally, and `missed(doing)`. */
+    PyObject *resident; /* A ResidentAccount, or NULL where it is not measured. */
+    char heap;          /* Whether the heap is measured. */
+    int64_t budget;     /* The heap peak that a call may reach, or -1. */
+    int64_t in_flight;  /* Calls that were begun and have not ended. */
+    /* Since they were last taken. */
+    int64_t calls, time, exceeded, heap_calls, resident_calls;
+    int64_t net, allocated, heap_peak, resident_peak;
+    Record latest[LATEST];
+} Tally;
+
+typedef struct {
+    PyObject_HEAD
+    Tally *tally;
+    Tab heap, resident;
+    int64_t opened; /* ns */
+    int64_t generation;
+    int64_t counting; /* What `ensure_counting` returned. */
+    int64_t resident_before;
+    char running, finished;
+} TalliedCall;
+
+/* --- One call ------------------------------------------------------------------------------------ */
+
+/* Return a call that is suspended. It is not counted, neither now nor when it is dropped. */
+static TalliedCall *
+call_new(Tally *tally)
+{
+    uint8_t outer = counters.inside;
+    counters.inside = INSIDE;
+    TalliedCall *call = PyObject_New(TalliedCall, tallied_call_type);
+    counters.inside = outer;
+    if (call == NULL) {
+        return NULL;
+    }
+    memset((char *)call + sizeof(PyObject), 0, sizeof(TalliedCall) - sizeof(PyObject));
+    Py_INCREF(tally);
+    call->tally = tally;
+    call->heap.owner = call->resident.owner = (PyObject *)call;
+    call->generation = generation;
+    calls_in_flight++;
+    tally->in_flight++;
+    call->opened = monotonic_ns();
+    return call;
+}
+
+/* The call will not be heard of again. */
+static void
+call_end(TalliedCall *call)
+{
+    if (call->finished) {
+        return;
+    }
+    call->finished = 1;
+    call->tally->in_flight--;
+    if (call->generation == generation) {
+        calls_in_flight--;
+        end_of_call();
+    }
+}
+
+static void
+call_dealloc(TalliedCall *call)
+{
+    PyTypeObject *type = Py_TYPE(call);
+    call_end(call);
+    Py_DECREF(call->tally);
+    PyObject_Free(call);
+    Py_DECREF(type);
+}
+
+static void
+call_resume(TalliedCall *call)
+{
+    Tally *tally = call->tally;
+    if (call->generation != generation || call->finished || call->running) {
+        return;
+    }
+    call->running = 1;
+    if (tally->resident != NULL && !call->resident.failed) {
+        resident_charge(&call->resident, ((ResidentObject *)tally->resident)->descriptor);
+        if (call->resident_before == 0) {
+            call->resident_before = call->resident.base;
+        }
+    }
+    if (tally->heap && !call->heap.failed) {
+        int64_t counting = ensure_counting();
+        call->heap.failed = call->counting != 0 && call->counting != counting;
+        call->counting = counting;
+        heap_charge(&call->heap, 0);
+    }
+}
+
+/* End the step; our work begins here. Return whether it is to be ended by `heap_unhold`. */
+static int
+call_pause(TalliedCall *call)
+{
+    int holding = 0;
+    if (!call->running || call->generation != generation) {
+        return 0;
+    }
+    call->running = 0;
+    if (call->heap.open) {
+        heap_release(&call->heap);
+        call->heap.failed |= counting_since() != call->counting;
+        holding = 1;
+    }
+    if (call->resident.open) {
+        resident_release(
+            &call->resident, ((ResidentObject *)call->tally->resident)->descriptor);
+    }
+    return holding;
+}
+
+static void
+tally_add(Tally *tally, const TalliedCall *call)
+{
+    Record *record = &tally->latest[tally->calls % LATEST];
+    const Tab *heap = &call->heap, *resident = &call->resident;
+    memset(record, 0, sizeof(*record));
+    record->duration = monotonic_ns() - call->opened;
+    tally->calls++;
+    tally->time += record->duration;
+    if (heap->charged && !heap->failed) {
+        record->heap = 1;
+        record->net = heap->net;
+        record->peak = heap->peak;
+        record->allocated = heap->allocated;
+        record->allocations = heap->allocations;
+        tally->heap_peak = tally->heap_calls ? highest(tally->heap_peak, heap->peak) : heap->peak;
+        tally->heap_calls++;
+        tally->net += heap->net;
+        tally->allocated += heap->allocated;
+        tally->exceeded += tally->budget >= 0 && heap->peak > tally->budget;
+    }
+    if (resident->charged && !resident->failed) {
+        record->resident = 1;
+        record->resident_before = call->resident_before;
+        record->resident_net = resident->net;
+        record->resident_peak = call->resident_before + resident->peak;
+        tally->resident_peak = highest(tally->resident_peak, record->resident_peak);
+        tally->resident_calls++;
+    }
+}
+
+/* Add a call to its sums, by the error that it ended with. Return -1 with an exception set where the
+   keeper raises, which it does only where tests want to see it. */
+static int
+call_settle(TalliedCall *call, PyObject *error)
+{
+    Tally *tally = call->tally;
+    PyObject *target = Py_NewRef(tally), *answer = NULL;
+    if (error != Py_None) {
+        Py_SETREF(target, PyObject_CallMethod(tally->keeper, "tally_of", "O", error));
+        if (target == NULL || !Py_IS_TYPE(target, tally_type)) {
+            Py_XDECREF(target);
+            return -1;
+        }
+    }
+    tally_add((Tally *)target, call);
+    Py_DECREF(target);
+    if (call->heap.failed) {
+        answer = PyObject_CallMethod(tally->keeper, "missed", "s", "read the heap");
+        Py_XDECREF(answer);
+    }
+    if (call->resident.failed && (!call->heap.failed || answer != NULL)) {
+        answer = PyObject_CallMethod(tally->keeper, "missed", "s", "read the resident memory");
+        Py_XDECREF(answer);
+    }
+    return (call->heap.failed || call->resident.failed) && answer == NULL ? -1 : 0;
+}
+
+static PyObject *
+call_finish(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    TalliedCall *call = (TalliedCall *)self;
+    if (call->finished) {
+        Py_RETURN_NONE;
+    }
+    if (!call_pause(call)) {
+        heap_hold(&heap_account);
+    }
+    int settled = 0;
+    if (call->generation == generation) { /* Else a fork's parent will tell of it. */
+        settled = call_settle(call, count > 0 ? args[0] : Py_None);
+    }
+    call_end(call);
+    heap_unhold(&heap_account, 0);
+    return settled < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+call_resume_method(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    call_resume((TalliedCall *)self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_suspend_method(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    if (call_pause((TalliedCall *)self)) {
+        heap_unhold(&heap_account, 0);
+    }
+    Py_RETURN_NONE;
+}
+
+/* --- The sums of many calls ---------------------------------------------------------------------- */
+
+static PyObject *
+tally_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"keeper", "heap", "resident", "budget_bytes", NULL};
+    PyObject *keeper, *resident, *budget;
+    int heap;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O$pOO:Tally", names, &keeper, &heap, &resident, &budget))
+    {
+        return NULL;
+    }
+    if (resident != Py_None && !PyObject_TypeCheck(resident, resident_account_type)) {
+        PyErr_SetString(PyExc_TypeError, "resident is a ResidentAccount or None");
+        return NULL;
+    }
+    int64_t most = budget == Py_None ? -1 : PyLong_AsLongLong(budget);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Tally *self = (Tally *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->keeper = Py_NewRef(keeper);
+        self->resident = resident == Py_None ? NULL : Py_NewRef(resident);
+        self->heap = (char)heap;
+        self->budget = most;
+    }
+    return (PyObject *)self;
+}
+
+static int
+tally_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Tally *)self)->keeper);
+    Py_VISIT(((Tally *)self)->resident);
+    return 0;
+}
+
+static int
+tally_clear(PyObject *self)
+{
+    /* Not set to NULL: a call in flight may still ask. */
+    Tally *tally = (Tally *)self;
+    PyObject *keeper = tally->keeper;
+    tally->keeper = Py_NewRef(Py_None);
+    Py_XDECREF(keeper);
+    return 0;
+}
+
+static void
+tally_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((Tally *)self)->keeper);
+    Py_XDECREF(((Tally *)self)->resident);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+tally_prepare(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    return (PyObject *)call_new((Tally *)self);
+}
+
+static PyObject *
+tally_begin(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    TalliedCall *call = call_new((Tally *)self);
+    if (call != NULL) {
+        call_resume(call);
+    }
+    return (PyObject *)call;
+}
+
+/* Return the int, or None where nothing was read. */
+static PyObject *
+int_where(int64_t readings, int64_t value)
+{
+    return readings ? PyLong_FromLongLong(value) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+record_tuple(const Record *record)
+{
+    return Py_BuildValue(
+        "(LNNNNNNN)", (long long)record->duration, int_where(record->heap, record->net),
+        int_where(record->heap, record->peak), int_where(record->heap, record->allocated),
+        int_where(record->heap, record->allocations),
+        int_where(record->resident, record->resident_before),
+        int_where(record->resident, record->resident_net),
+        int_where(record->resident, record->resident_peak));
+}
+
+static PyObject *
+tally_take(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    Tally *tally = (Tally *)self;
+    if (tally->calls == 0) {
+        Py_RETURN_NONE;
+    }
+    int64_t kept = tally->calls < LATEST ? tally->calls : LATEST;
+    PyObject *latest = PyList_New(0);
+    for (int64_t i = tally->calls - kept; latest != NULL && i < tally->calls; i++) {
+        PyObject *record = record_tuple(&tally->latest[i % LATEST]);
+        if (record == NULL || PyList_Append(latest, record) < 0) {
+            Py_CLEAR(latest);
+        }
+        Py_XDECREF(record);
+    }
+    if (latest == NULL) {
+        return NULL;
+    }
+    PyObject *taken = Py_BuildValue(
+        "(LLLNNNNN)", (long long)tally->calls, (long long)tally->time, (long long)tally->exceeded,
+        int_where(tally->heap_calls, tally->net), int_where(tally->heap_calls, tally->allocated),
+        int_where(tally->heap_calls, tally->heap_peak),
+        int_where(tally->resident_calls, tally->resident_peak), latest);
+    tally->calls = tally->time = tally->exceeded = tally->heap_calls = tally->resident_calls = 0;
+    tally->net = tally->allocated = tally->heap_peak = tally->resident_peak = 0;
+    return taken;
+}
+
+/* --- For Python ---------------------------------------------------------------------------------- */
+
+static PyMethodDef call_methods[] = {
+    {"resume", call_resume_method, METH_NOARGS, PyDoc_STR("A step begins.")},
+    {"suspend", call_suspend_method, METH_NOARGS, PyDoc_STR("The step has ended.")},
+    {"finish", FAST(call_finish), METH_FASTCALL, PyDoc_STR("The call has ended: add it up.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef tally_methods[] = {
+    {"begin", tally_begin, METH_NOARGS, PyDoc_STR("Return a call that is charged from now on.")},
+    {"prepare", tally_prepare, METH_NOARGS, PyDoc_STR("Return a call that is suspended.")},
+    {"take", tally_take, METH_NOARGS,
+     PyDoc_STR("Return the sums since this was last called, and the latest calls; None if none.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef tally_members[] = {
+    {"in_flight", T_LONGLONG, offsetof(Tally, in_flight), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A call that will be added up.")},
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_methods, call_methods},
+    {0, NULL},
+};
+
+static PyType_Slot tally_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("The sums of the calls of one callsite.")},
+    {Py_tp_new, tally_new},
+    {Py_tp_dealloc, tally_dealloc},
+    {Py_tp_traverse, tally_traverse},
+    {Py_tp_clear, tally_clear},
+    {Py_tp_methods, tally_methods},
+    {Py_tp_members, tally_members},
+    {0, NULL},
+};
+
+static PyType_Spec call_spec = {
+    "stratatrace.probes._counters.TalliedCall", sizeof(TalliedCall), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, call_slots};
+static PyType_Spec tally_spec = {
+    "stratatrace.probes._counters.Tally", sizeof(Tally), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, tally_slots};
+
+#endif /* STRATATRACE_TALLIES_H */

@@ -1,0 +1,299 @@
+"""The compiled accounts, over real memory: against the model that watches every step."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stratatrace.accounts import Account
+from stratatrace.accounts import Tab as PlainTab
+from stratatrace.errors import ProbeError
+from stratatrace.probes import HighWaterProbe, NativeProbe, native_obstacle
+
+from .fakes import FakeProbe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+if native_obstacle() is not None:
+    pytest.skip("the compiled part is not here", allow_module_level=True)
+
+from stratatrace.compiled import HighWaterAccount, NativeAccount
+from stratatrace.probes import _counters
+from stratatrace.probes._counters import Tab
+
+
+@pytest.fixture
+def account() -> Iterator[NativeAccount]:
+    """Have an account while the counters count."""
+    probe = NativeProbe()
+    probe.open()
+    yield NativeAccount(probe)
+    _counters.after_fork_in_child()  # Should the test have failed with tabs open.
+    probe.close()
+
+
+class TestNativeAccount:
+    """The ledger of a thread's heap."""
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["open", "close", "take", "drop", "hold"]),
+                st.integers(min_value=1, max_value=30),
+                st.integers(min_value=0, max_value=7),
+            ),
+            max_size=40,
+        )
+    )
+    def test_any_schedule_agrees_with_the_plain_account(
+        self, steps: list[tuple[str, int, int]]
+    ) -> None:
+        """Net and peak are those of an account of a probe that is told of the same memory."""
+        probe = NativeProbe()
+        probe.open()
+        account, fake = NativeAccount(probe), FakeProbe()
+        plain = Account(fake)
+        blocks = [bytearray() for _ in range(8)]
+        tabs = [(Tab(), PlainTab()) for _ in steps]
+        unused, opened = list(tabs), []
+        for action, megabytes, which in steps:
+            size = megabytes << 20
+            if action == "open":
+                opened.append(unused.pop())
+                account.charge(opened[-1][0])
+                plain.charge(opened[-1][1])
+            elif action == "close" and opened:
+                native_tab, plain_tab = opened.pop(which % len(opened))
+                account.unhold(account.release(native_tab))
+                plain.release(plain_tab)
+            elif action in {"take", "drop"}:
+                fake.use(-len(blocks[which]))
+                blocks[which].clear()
+                if action == "take":
+                    fake.use(size)
+                    blocks[which] = bytearray(size)
+            elif action == "hold":
+                level = account.hold()
+                ours = bytearray(size)
+                account.unhold(account.hold())
+                del ours
+                account.unhold(level)
+        assert account.charging == bool(opened)
+        for native_tab, plain_tab in opened:
+            account.unhold(account.release(native_tab))
+            plain.release(plain_tab)
+        probe.close()
+        # In MiB: the test itself takes some bytes between the steps.
+        numbers = [(native.net_bytes, native.peak_bytes) for native, _ in tabs]
+        expected = [(plain.net_bytes, plain.peak_bytes) for _, plain in tabs]
+        assert [(round(net / 2**20), round(peak / 2**20)) for net, peak in numbers] == [
+            (net >> 20, peak >> 20) for net, peak in expected
+        ]
+
+    def test_peak_of_nested_tabs(self, account: NativeAccount) -> None:
+        """A peak in the inner is in the outer; one before or after it is not in the inner."""
+        outer, inner = Tab(), Tab()
+        account.charge(outer)
+        spike = bytearray(9999)
+        del spike
+        account.charge(inner)
+        spike = bytearray(29_999)
+        account.unhold(account.release(inner))
+        del spike
+        spike = bytearray(19_999)
+        account.unhold(account.release(outer))
+        empty = bytearray().__sizeof__()
+        assert inner.peak_bytes == inner.net_bytes == 30_000 + empty
+        assert outer.net_bytes == 20_000 + empty
+        assert outer.peak_bytes == 30_000 + empty
+
+    def test_gross_sums_leave_out_our_own_work(self, account: NativeAccount) -> None:
+        """Bytes and blocks of all steps; those of an inner tab too."""
+        outer, inner = Tab(), Tab()
+        account.charge(outer)
+        kept = [bytearray(100)]
+        level = account.hold()
+        kept.extend(bytearray(1000) for _ in range(100))
+        account.unhold(level)
+        account.charge(inner)
+        kept[0] = bytearray(50)
+        account.unhold(account.release(inner))
+        account.unhold(account.release(outer))
+        empty = bytearray().__sizeof__()
+        assert (inner.allocated_bytes, inner.allocations) == (51 + empty, 2)
+        # The first block, the list's one item, and what the inner took; a list's head is not new.
+        assert outer.allocations - 2 - 2 in {1, 2}
+        assert 0 < outer.allocated_bytes - 101 - 51 - 2 * empty < 100
+
+    def test_what_is_held_is_nobodys(self, account: NativeAccount) -> None:
+        """Neither level nor peak; `unhold` tells what it was, and holds may be nested."""
+        tab = Tab()
+        account.charge(tab)
+        level = account.hold()
+        ours = bytearray(50_000)
+        inner = account.hold()
+        more = bytearray(10_000)
+        taken = account.unhold(inner), account.unhold(level)
+        account.unhold(account.release(tab))
+        assert (tab.net_bytes, tab.peak_bytes) == (0, 0)
+        assert taken == (pytest.approx(10_000, abs=500), pytest.approx(60_000, abs=500))
+        del ours, more
+
+    def test_what_we_drop_later_is_told_beforehand(self, account: NativeAccount) -> None:
+        """Else the program would be credited with it."""
+        tab, size = Tab(), 1000 + bytearray().__sizeof__()
+        account.charge(tab)
+        level = account.hold()
+        ours = bytearray(999)
+        account.unhold(level, size)
+        del ours
+        account.unhold(account.release(tab))
+        assert (tab.net_bytes, tab.peak_bytes) == (0, 0)
+
+    def test_a_call_within_our_own_work_is_charged(self, account: NativeAccount) -> None:
+        """A finalizer that a collection runs, for one; afterwards our work goes on."""
+        outer, inner = Tab(), Tab()
+        account.charge(outer)
+        collection = account.hold()
+        ours = [bytearray(100)]
+        account.charge(inner)
+        theirs = bytearray(49)
+        account.unhold(account.release(inner))
+        ours.append(bytearray(700))
+        account.unhold(collection)
+        account.unhold(account.release(outer))
+        assert inner.net_bytes == 50 + bytearray().__sizeof__()
+        assert outer.net_bytes == inner.net_bytes
+        del theirs
+
+    def test_a_tab_of_another_thread_has_no_numbers(self, account: NativeAccount) -> None:
+        """It is failed; the thread that opened it goes on with the others, as if it were closed."""
+        outer, inner = Tab(), Tab()
+        account.charge(outer)
+        account.charge(inner)
+        errors: list[str] = []
+
+        def release() -> None:
+            with pytest.raises(RuntimeError) as raised:
+                account.release(inner)
+            errors.append(str(raised.value))
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        thread.join()
+        assert "began in one thread and ended in another" in errors[0]
+        assert inner.failed
+        assert not inner.open
+        level = account.hold()
+        account.unhold(level)
+        spike = bytearray(99_999)
+        del spike
+        account.unhold(account.release(outer))
+        assert outer.peak_bytes >= 100_000
+        assert not account.charging
+
+    def test_each_thread_has_its_own(self, account: NativeAccount) -> None:
+        """Its tabs see nothing of what another thread takes at the same time."""
+        mine = Tab()
+        account.charge(mine)
+        seen: list[tuple[bool, int]] = []
+
+        def work() -> None:
+            charging = account.charging
+            theirs = Tab()
+            account.charge(theirs)
+            kept = bytearray(1 << 20)
+            account.unhold(account.release(theirs))
+            seen.append((charging, theirs.net_bytes))
+            del kept
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        account.unhold(account.release(mine))
+        assert seen == [(False, (1 << 20) + 1 + bytearray().__sizeof__())]
+        assert mine.peak_bytes < 1 << 16
+
+    def test_misuse_is_an_error(self, account: NativeAccount) -> None:
+        """And changes nothing: a tab that is open is not opened twice, nor closed."""
+        with pytest.raises(TypeError, match="Tab"):
+            account.charge(PlainTab())  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Tab"):
+            account.release()  # type: ignore[call-arg]
+        tab = Tab()
+        account.charge(tab)
+        account.charge(tab)
+        account.unhold(account.release(tab))
+        account.release(tab)
+        account.unhold(0)
+        assert not account.charging
+
+
+def _touch(size: int) -> None:
+    """Take fresh memory of the system's, and give it back; an allocator would keep some."""
+    with mmap.mmap(-1, size) as memory:
+        for offset in range(0, size, mmap.PAGESIZE):
+            memory[offset] = 1
+
+
+class TestHighWaterAccount:
+    """The ledger of the resident memory."""
+
+    @pytest.fixture
+    def account(self) -> HighWaterAccount:
+        """Have an account, where the kernel's mark can be reset."""
+        try:
+            return HighWaterAccount(HighWaterProbe())
+        except (OSError, ProbeError) as error:
+            pytest.skip(f"the high-water mark cannot be reset here: {error}")
+
+    def test_nested_windows_each_have_their_peak(self, account: HighWaterAccount) -> None:
+        """To within what the kernel batches."""
+        outer, inner = Tab(), Tab()
+        account.charge(outer)
+        _touch(60 << 20)
+        account.charge(inner)
+        _touch(20 << 20)
+        account.release(inner)
+        account.release(outer)
+        assert inner.peak_bytes == pytest.approx(20 << 20, abs=1 << 20)
+        assert outer.peak_bytes == pytest.approx(60 << 20, abs=1 << 20)
+        assert account.lifetime_peak_bytes >= inner.base_bytes + (59 << 20)
+        assert not account.charging
+
+    def test_a_mark_that_cannot_be_reset_is_an_error(self, account: HighWaterAccount) -> None:
+        """The tab has failed; nothing stays open, and the next window is right."""
+        first, second = Tab(), Tab()
+        descriptor, account.descriptor = account.descriptor, -1
+        with pytest.raises(OSError, match="descriptor"):
+            account.charge(first)
+        account.descriptor = descriptor
+        account.charge(second)
+        account.descriptor = -1
+        with pytest.raises(OSError, match="descriptor"):
+            account.release(second)
+        account.descriptor = descriptor
+        assert (first.failed, first.open, second.failed, second.open) == (True, False, True, False)
+        assert not account.charging
+
+
+def test_a_forked_child_forgets_tabs_and_calls() -> None:
+    """Those of the parent are no longer charged; what begins in the child is."""
+    probe = NativeProbe()
+    probe.open()
+    account = NativeAccount(probe)
+    tab = Tab()
+    account.charge(tab)
+    _counters.after_fork_in_child()
+    assert not account.charging
+    assert not tab.open
+    account.charge(tab)
+    account.unhold(account.release(tab))
+    probe.close()
