@@ -8,8 +8,7 @@ all others. So every stretch between two looks is *folded*: its peak is kept in 
 and handed down when that tab closes. Tabs may overlap in any order, nested or not; in the nested
 case everything here takes constant time.
 
-These are the accounts of the numbers that Python reads. `compiled` has those of the numbers that the
-compiled part reads by itself.
+These are the accounts of what Python reads. `compiled` has those of what the compiled part reads.
 
 No I/O and no telemetry in this module.
 """

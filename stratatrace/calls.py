@@ -187,8 +187,8 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
 
     Args:
         callsite: What is called.
-        keep: Measure it in full, its heap whatever the sample ratio says: somebody will ask `finish`
-            for its numbers.
+        keep: Measure it in full, and its heap whatever the sample ratio says: somebody will ask for
+            its numbers.
     """
     recorder = _recorder()
     if recorder is None:

@@ -1,7 +1,7 @@
 """Accounts that the compiled part keeps: of each thread's heap, and of the resident memory.
 
-They say of a tab what `accounts.Account` says, at a tenth of its price. To be imported only where the
-compiled part is there: see `stratatrace.probes.native_obstacle`.
+They say of a tab what `accounts.Account` says, at a tenth of its price. To be imported only where
+the compiled part is there: see `stratatrace.probes.native_obstacle`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["HighWaterAccount", "NativeAccount"]
 class NativeAccount(_counters.HeapAccount):
     """The ledger of the heap of whichever thread uses it.
 
-    Our own work is left out by putting the thread's counters back to where they stood when it began.
+    Our own work is left out: the thread's counters are put back to where they stood before it.
     """
 
     tab = _counters.Tab

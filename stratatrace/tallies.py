@@ -91,11 +91,11 @@ class Tallied:
         taken = self.tally.take()
         if taken is None:
             return None
-        *sums, latest = taken
+        latest = taken[-1]
         measurements = [self._measurement(numbers) for numbers in latest]
         for measurement in measurements:
             self._judge(measurement)
-        return Sums(*sums, measurements)
+        return Sums(*taken)._replace(latest=measurements)
 
     def _measurement(self, numbers: tuple[int | None, ...]) -> Measurement:
         fields: dict[str, Any] = dict(zip(_FIELDS, numbers, strict=True))

@@ -43,8 +43,9 @@ R = TypeVar("R")
 class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
     """A callable that is measured: in every other respect the callable that it wraps.
 
-    Each measured callable has a subclass of its own, whose ``__call__`` is a closure over the
-    callable: that is half as dear as looking the callable up on the proxy (`docs/design.md`).
+    A function's call is compiled. Where that cannot be had, and for what can be suspended, each
+    callable has a subclass of its own, whose ``__call__`` is a closure over the callable: that is
+    half as dear as looking the callable up on the proxy (`docs/design.md`).
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -74,9 +75,14 @@ def measured(target: Callable[..., Any], callsite: Callsite) -> MeasuredFunction
         target: Any callable but a class.
         callsite: How its calls are described.
     """
-    call = _CALLS[kind_of(target)](target, callsite)
-    kind = type(MeasuredFunction.__name__, (MeasuredFunction,), {"__call__": call})
-    wrapper = cast("MeasuredFunction", kind(target, _never_called))
+    kind = kind_of(target)
+    if kind == "function" and _CompiledFunction is not None:
+        compiled = _CompiledFunction(target, _never_called)
+        _counters.connect(compiled, target, callsite)
+        return compiled
+    call = _CALLS[kind](target, callsite)
+    own_type = type(MeasuredFunction.__name__, (MeasuredFunction,), {"__call__": call})
+    wrapper = cast("MeasuredFunction", own_type(target, _never_called))
     # The prefix is how wrapt keeps an attribute off the wrapped callable.
     setattr(wrapper, "_self_callsite", callsite)  # noqa: B010 -- no declaration, it would show
     return wrapper
@@ -353,5 +359,12 @@ def _on_numpy(_numpy: ModuleType) -> None:
     count_arrays()
 
 
+_CompiledFunction: type[MeasuredFunction] | None = None
 if native_obstacle() is None:
+    from stratatrace.probes import _counters
+
     when_imported("numpy", _on_numpy)
+    # What is not suspended is called by compiled code: no tuple and no dictionary of its arguments
+    # is made, which would be in the numbers of its caller.
+    _counters.set_gate(active, begin)
+    _CompiledFunction = _counters.callable_type(MeasuredFunction)

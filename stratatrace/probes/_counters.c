@@ -69,6 +69,7 @@
 #include "_accounts.h"
 #include "_freelists.h"
 #include "_map.h"
+#include "_measured.h"
 #include "_numpy.h"
 #include "_tallies.h"
 
@@ -523,6 +524,12 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Our work ends: what it has left in free lists is ours.")},
     {"leftovers_forget", counters_leftovers_forget, METH_NOARGS,
      PyDoc_STR("Begin anew: all that is idle in free lists is the program's.")},
+    {"set_gate", counters_set_gate, METH_VARARGS,
+     PyDoc_STR("Say who tells whether to measure, and who begins a call.")},
+    {"callable_type", counters_callable_type, METH_O,
+     PyDoc_STR("Return a subclass whose instances are called without a tuple being made.")},
+    {"connect", counters_connect, METH_VARARGS,
+     PyDoc_STR("Connect a new instance of such a type with its function.")},
     {"advance", FAST(counters_advance), METH_FASTCALL,
      PyDoc_STR("Send what is in a box to a generator, put its answer there; return if it ended.")},
     {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,

@@ -3,7 +3,10 @@
 # All numbers are of the calling thread unless told otherwise. Reading them does not change them,
 # but for the tuple that is returned.
 
-from typing import Any, Protocol, Self, final
+from collections.abc import Callable
+from typing import Any, Protocol, Self, TypeVar, final
+
+_T = TypeVar("_T")
 
 # Begin to count, in every thread; nothing where it is counting. What was allocated before is
 # untracked: freeing it counts nothing, and reallocating it counts as an allocation of the new size.
@@ -55,6 +58,14 @@ def leftovers_forget() -> None: ...
 # has returned. No StopIteration is made on the way.
 def advance(steps: Any, box: list[Any], /) -> bool: ...
 
+# Who tells by an attribute `enabled` whether to measure at all, and who begins a measured call.
+def set_gate(switch: object, begin: Callable[[Any], Any], /) -> None: ...
+
+# The subclass of a type whose instances, once connected, call their target between `begin` and the
+# `finish` of what that returned. Arguments are passed on as they come, with no tuple made of them.
+def callable_type(base: type[_T], /) -> type[_T]: ...
+def connect(instance: object, target: Callable[..., Any], callsite: object, /) -> None: ...
+
 # In a forked child: no tab is open, and calls from before are the parent's to tell of.
 def after_fork_in_child() -> None: ...
 
@@ -85,8 +96,8 @@ class Tab:
 class HeapAccount:
     # Charge a tab from now on; with a second argument, the latest hold ends here.
     def charge(self, tab: Tab, held_bytes: int | None = None, /) -> None: ...
-    # Charge it no more; return the level, for `unhold`, which must follow. RuntimeError where it was
-    # charged in another thread: its numbers mean nothing then.
+    # Charge it no more; return the level, for `unhold`, which must follow. RuntimeError where it
+    # was charged in another thread: its numbers mean nothing then.
     def release(self, tab: Tab, /) -> int: ...
     # Charge nobody until `unhold`; return the level. Holds may be nested.
     def hold(self) -> int: ...

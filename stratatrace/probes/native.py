@@ -93,7 +93,7 @@ def _send_step(steps: Any, box: list[Any]) -> bool:
     return False
 
 
-#: Sends the item of a list of one to a generator or iterator, puts there what it answers, and returns
+#: Sends the item of a list of one to a generator or iterator, puts there what it answers, returns
 #: whether it has ended. Compiled, it needs no StopIteration, which would be in the step's numbers.
 send_step: Callable[[Any, list[Any]], bool] = (
     _counters.advance if native_obstacle() is None else _send_step

@@ -343,6 +343,20 @@ def a_recursion_100_deep_that_keeps_nothing() -> object:
     return descend(99)
 
 
+@scenario(
+    Truth(calls=100, net=0, peak=tuple(buffer(20 * KIB) * level for level in LEVELS)),
+    # The arguments of a wrapper that is not compiled are given in a dictionary.
+    when=leftovers() is not None,
+)
+def a_recursion_100_deep_by_keyword() -> object:
+    @call
+    def descend(*, depth: int, label: str) -> int:
+        payload = bytearray(20 * KIB)
+        return len(payload) + (descend(depth=depth - 1, label=label) if depth else 0)
+
+    return descend(depth=99, label="down")
+
+
 ROW_BYTES = sys.getsizeof({"number": 1}) + sys.getsizeof(1000)
 ROWS = 400
 ROWS_BYTES = ROWS * (ROW_BYTES + sys.getsizeof([None]) - sys.getsizeof([])) + sys.getsizeof([])
