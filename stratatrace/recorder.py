@@ -386,10 +386,11 @@ class _Active:
             previous, self._recorder = self._recorder, recorder
             self.configured = recorder is not None or not enabled
             self.enabled = enabled and (recorder is None or not recorder.config.disabled)
-            if previous is not None:
-                previous.stop()
+            # In this order, so that what both count does not begin anew.
             if recorder is not None and self.enabled:
                 recorder.start()
+            if previous is not None:
+                previous.stop()
 
     @contextmanager
     def replaced(self, recorder: Recorder) -> Iterator[None]:

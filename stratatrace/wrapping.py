@@ -272,14 +272,23 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
     if call is None:
         call = prepare(cast("Callsite", whole))
     steps = inner if hasattr(inner, "send") else inner.__await__()
-    step = send_step
+    advance, compiled = steps.send, send_step
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
     box: list[Any] = [None]
     sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     while True:
         call.resume()
         try:
-            ended = step(steps, box)
+            if compiled is not None:
+                ended = compiled(steps, box)
+            else:
+                box.append(advance(box.pop()))
+                ended = False
+        except StopIteration as stop:
+            # Not returned from here: the exception, an object of ours, would still be there when
+            # the step is measured.
+            box.append(stop.value)
+            ended = True
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 error.__traceback__ = None  # It would keep what the closed generator lets go.
@@ -294,20 +303,10 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
             return box.pop()
         try:
             box.append((yield box.pop()))
-            step = send_step
+            advance, compiled = steps.send, send_step
         except BaseException as error:
             box.append(_as_thrown(error))
-            step = _throw_step
-
-
-def _throw_step(steps: Any, box: list[Any]) -> bool:
-    """Throw what is in the box, put there what is answered; return whether *steps* has ended."""
-    try:
-        box.append(steps.throw(box.pop()))
-    except StopIteration as stop:
-        box.append(stop.value)
-        return True
-    return False
+            advance, compiled = steps.throw, None
 
 
 def _as_thrown(error: BaseException) -> BaseException:

@@ -25,8 +25,10 @@ typedef struct Tab {
     int64_t peak;
     int64_t allocated; /* Gross; less the counters' sums while the tab is open. */
     int64_t allocations;
-    Counters *thread;  /* Whose counters it was opened on, where it is one of the heap. */
-    int32_t own_depth; /* How many holds it was opened within. */
+    /* The rest is of tabs of the heap. */
+    Counters *thread;  /* Whose counters it was last opened on. */
+    int64_t counting;  /* The start of counting that it was first opened under. */
+    int32_t own_depth; /* How many holds it was last opened within. */
     char open;
     char charged; /* Whether it was ever open. */
     char failed;  /* Whether an end of it could not be read: then the rest means nothing. */
@@ -104,6 +106,14 @@ tabs_forget(Tab **newest)
 
 /* --- The heap ------------------------------------------------------------------------------------ */
 
+/* From _counters.c: the number of the start since which all was counted, or 0 where nothing is; should
+   somebody have taken the hooks out, they are put on again. */
+static int64_t counting_since(void);
+static int64_t counting_again(void);
+static void heap_tab_closed(void);
+
+static int64_t heap_tabs_open; /* Of all threads. */
+
 typedef struct {
     Tab *newest;
     Counters program;  /* The counters as the program left them when our work began. */
@@ -159,22 +169,26 @@ heap_charge(Tab *tab, int32_t held)
     tab->allocations -= program->allocations;
     tab->thread = &counters;
     tab->own_depth = account->own_depth - held;
+    heap_tabs_open++;
+    int64_t counting = counting_again();
+    tab->failed |= counting == 0 || (tab->counting != 0 && tab->counting != counting);
+    tab->counting = counting;
     account->own_depth = 1;
     heap_unhold(account, 0);
 }
 
-/* Charge a tab no more; our work begins here. Return 0 where the tab was opened in another thread, whose
-   list this one has no way to: then its numbers mean nothing. */
-static int
+/* Charge a tab no more; our work begins here. Return why its numbers mean nothing, or NULL. */
+static const char *
 heap_release(Tab *tab)
 {
     HeapAccount *account = &heap_account;
     Counters *program = &account->program;
     heap_hold(account);
-    if (tab->thread != &counters) {
+    heap_tabs_open--;
+    if (tab->thread != &counters) { /* It is on the list of that thread, to which there is no way. */
         tab->open = 0;
         tab->failed = 1;
-        return 0;
+        return "a step began in one thread and ended in another: whose heap is it?";
     }
     tabs_drop_abandoned(&account->newest);
     tabs_fold(account->newest, program->peak);
@@ -183,7 +197,11 @@ heap_release(Tab *tab)
     tab->allocated += program->allocated;
     tab->allocations += program->allocations;
     account->own_depth = tab->own_depth + 1;
-    return 1;
+    tab->failed |= tab->counting != counting_since();
+    heap_tab_closed();
+    return !tab->failed ? NULL
+                        : "somebody else has put the allocators back that were there before the native "
+                          "heap probe, while a call was being measured (`tracemalloc.stop` does)";
 }
 
 /* --- Resident memory ----------------------------------------------------------------------------- */
@@ -294,11 +312,10 @@ heap_account_release(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_
     if (tab == NULL) {
         return NULL;
     }
-    if (tab->open && !heap_release(tab)) {
+    const char *failure = tab->open ? heap_release(tab) : NULL;
+    if (failure != NULL) {
         heap_unhold(&heap_account, 0);
-        PyErr_SetString(
-            PyExc_RuntimeError,
-            "a step began in one thread and ended in another: whose heap is it?");
+        PyErr_SetString(PyExc_RuntimeError, failure);
         return NULL;
     }
     return uncounted_int(counters.live);

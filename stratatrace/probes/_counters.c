@@ -281,7 +281,7 @@ take_hook(int domain)
 }
 
 static int64_t starts;
-static bool stop_wanted; /* By somebody, while calls that were being counted had not ended. */
+static bool stop_wanted; /* By somebody, while calls were being charged. */
 
 /* Starting begins with an empty map: blocks of the time before were freed, and their addresses used
    again, while nobody looked.
@@ -338,19 +338,19 @@ counting_since(void)
 }
 
 static int64_t
-ensure_counting(void)
+counting_again(void)
 {
-    if (counting_since() == 0) {
+    if (root == &map && counting_since() == 0) {
         start_counting();
     }
-    return starts;
+    return counting_since();
 }
 
-/* The last of the calls in flight ends what was to be stopped meanwhile. */
+/* The last one ends what was to be stopped while it was open. */
 static void
-end_of_call(void)
+heap_tab_closed(void)
 {
-    if (stop_wanted && calls_in_flight == 0) {
+    if (stop_wanted && heap_tabs_open == 0) {
         stop_wanted = false;
         stop_counting();
     }
@@ -366,7 +366,7 @@ counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyObject *
 counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    stop_wanted = calls_in_flight > 0;
+    stop_wanted = heap_tabs_open > 0;
     if (!stop_wanted) {
         stop_counting();
     }
@@ -466,7 +466,7 @@ static PyObject *
 counters_after_fork_in_child(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
     generation++;
-    calls_in_flight = 0;
+    heap_tabs_open = 0;
     stop_wanted = false;
     tabs_forget(&heap_account.newest);
     tabs_forget(&resident_newest);

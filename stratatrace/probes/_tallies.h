@@ -8,15 +8,9 @@
 
 #include "_accounts.h"
 
-/* From _counters.c: begin to count, unless it is on; return what changes where counting was broken. */
-static int64_t ensure_counting(void);
-static int64_t counting_since(void);
-static void end_of_call(void);
-
 static PyTypeObject *tally_type, *tallied_call_type;
 
 static int64_t generation; /* Grows in a forked child: its parent tells of calls from before. */
-static int64_t calls_in_flight;
 
 #define LATEST 16
 
@@ -46,7 +40,6 @@ typedef struct {
     Tab heap, resident;
     int64_t opened; /* ns */
     int64_t generation;
-    int64_t counting; /* What `ensure_counting` returned. */
     int64_t resident_before;
     char running, finished;
 } TalliedCall;
@@ -69,7 +62,6 @@ call_new(Tally *tally)
     call->tally = tally;
     call->heap.owner = call->resident.owner = (PyObject *)call;
     call->generation = generation;
-    calls_in_flight++;
     tally->in_flight++;
     call->opened = monotonic_ns();
     return call;
@@ -84,10 +76,6 @@ call_end(TalliedCall *call)
     }
     call->finished = 1;
     call->tally->in_flight--;
-    if (call->generation == generation) {
-        calls_in_flight--;
-        end_of_call();
-    }
 }
 
 static void
@@ -115,9 +103,6 @@ call_resume(TalliedCall *call)
         }
     }
     if (tally->heap && !call->heap.failed) {
-        int64_t counting = ensure_counting();
-        call->heap.failed = call->counting != 0 && call->counting != counting;
-        call->counting = counting;
         heap_charge(&call->heap, 0);
     }
 }
@@ -132,8 +117,7 @@ call_pause(TalliedCall *call)
     }
     call->running = 0;
     if (call->heap.open) {
-        heap_release(&call->heap);
-        call->heap.failed |= counting_since() != call->counting;
+        (void)heap_release(&call->heap);
         holding = 1;
     }
     if (call->resident.open) {

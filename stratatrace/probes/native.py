@@ -84,67 +84,40 @@ class _FreeLists:
         _counters.leftovers_forget()
 
 
-def _send_step(steps: Any, box: list[Any]) -> bool:
-    try:
-        box.append(steps.send(box.pop()))
-    except StopIteration as stop:
-        box.append(stop.value)
-        return True
-    return False
-
-
 #: Sends the item of a list of one to a generator or iterator, puts there what it answers, returns
-#: whether it has ended. Compiled, it needs no StopIteration, which would be in the step's numbers.
-send_step: Callable[[Any, list[Any]], bool] = (
-    _counters.advance if native_obstacle() is None else _send_step
+#: whether it has ended; it needs no StopIteration, which would be in the step's numbers. Compiled only.
+send_step: Callable[[Any, list[Any]], bool] | None = (
+    _counters.advance if native_obstacle() is None else None
 )
 
 
 class _Counting:
-    """The one counting of the process, shared by all probes and ended by the last user."""
+    """The one counting of the process, shared by all probes and ended with the last."""
 
     def __init__(self) -> None:
-        #: Those who want it for good, and those who want it for a while.
-        self.openers = 0
-        self.forget_users()
-
-    def forget_users(self) -> None:
-        """Begin with none; those who want it for good are not forgotten."""
-        self.users = 0
-        #: How many of the users, the oldest, have missed something.
-        self._damaged = 0
-        # A new one: another thread of a forked process's parent may have held it.
+        self.probes = 0
+        # A new one in a forked child: another thread of the parent may have held it.
         self.lock = threading.RLock()
 
     def begin(self) -> None:
-        """Count, unless it is on; somebody else may have taken the hooks out meanwhile."""
-        if not _counters.is_counting():
-            self._damaged = self.users
-            _counters.start()
-            _counters.count_numpy()
+        """Count for one more probe."""
+        self.probes += 1
+        _counters.start()
+        _counters.count_numpy()
 
-    def end_if_unused(self) -> None:
-        """Stop counting where nobody needs it."""
-        if not (self.openers or self.users):
+    def end(self) -> None:
+        """Count for one probe less."""
+        self.probes -= 1
+        if not self.probes:
             _counters.forget_numpy()
             _counters.stop()
-
-    def leave(self) -> bool:
-        """Take one user off, the newest; return whether all was counted since it came."""
-        if not _counters.is_counting():
-            self._damaged = self.users
-        intact = self.users > self._damaged
-        self.users -= 1
-        self._damaged = min(self._damaged, self.users)
-        self.end_if_unused()
-        return intact
 
 
 _counting = _Counting()
 
 
 class NativeProbe:
-    """Counts while at least one window needs it, or always.
+    """Counts from `open` to `close`, between calls too.
 
     Only what always counts can see that memory from before a call is freed in it.
 
@@ -162,41 +135,24 @@ class NativeProbe:
         self._opened = False
 
     def open(self) -> None:
-        """Begin to count for good; a second time does nothing."""
+        """Begin to count; a second time does nothing."""
         with _counting.lock:
             if not self._opened:
                 self._opened = True
-                _counting.openers += 1
                 _counting.begin()
 
     def close(self) -> None:
-        """End what `open` began."""
+        """End what `open` began, once no call is being charged."""
         with _counting.lock:
             if self._opened:
                 self._opened = False
-                _counting.openers -= 1
-                _counting.end_if_unused()
+                _counting.end()
 
     def start(self) -> None:
-        """Begin to count, unless it is on already."""
-        with _counting.lock:
-            _counting.begin()
-            _counting.users += 1
+        """Do nothing: it counts always."""
 
     def stop(self) -> None:
-        """End counting with its last user.
-
-        Raises:
-            ProbeError: Since the matching start, somebody else has taken the hooks out.
-        """
-        with _counting.lock:
-            intact = _counting.leave()
-        if not intact:
-            msg = (
-                "somebody else has put the allocators back that were there before the native heap "
-                "probe, while a call was being measured (`tracemalloc.stop` does)"
-            )
-            raise ProbeError(msg)
+        """Do nothing."""
 
     def mark(self) -> Reading:
         """Return this thread's live bytes, and their highest since this thread's last mark.
@@ -206,12 +162,8 @@ class NativeProbe:
         return Reading(*_counters.mark())
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's windows, and the counting that was for them.
-
-        The forking thread's numbers go on; those of the other threads are gone with them.
-        """
-        _counting.forget_users()
-        _counting.end_if_unused()
+        """Go on: the forking thread's numbers are the child's; those of the others are gone."""
+        _counting.lock = threading.RLock()
 
 
 def count_arrays() -> bool:

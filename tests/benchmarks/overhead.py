@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
+from stratatrace.recorder import Recorder, active
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ def main() -> None:
         compare(
             "disabled method / closure method", holder.measured, holder.wrapped, 50_000, "(1.3x)"
         )
-    with recording(Config(probe="rss"), strict=False):
-        compare("measured, no span, rss probe / bare", measured, bare, 2_000, "5,000 ns")
-    with recording(Config(probe="auto"), strict=False):
-        compare("measured, no span, auto probe / bare", measured, bare, 2_000, "")
+    for title, config, goal in (
+        ("heap", Config(rss_peak="off"), "2,000 ns"),
+        ("heap and exact peak RSS", Config(), "5,000 ns"),
+        ("exact peak RSS", Config(probe="rss"), ""),
+    ):
+        with active.replaced(Recorder(config)):
+            compare(f"measured, no span, {title} / bare", measured, bare, 20_000, goal)
     provider = TracerProvider(shutdown_on_exit=False)
     exporter = InMemorySpanExporter()
     provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,6 +223,45 @@ class TestNativeAccount:
         account.unhold(account.release(mine))
         assert seen == [(False, (1 << 20) + 1 + bytearray().__sizeof__())]
         assert mine.peak_bytes < 1 << 16
+
+    @pytest.mark.parametrize("again", [False, True], ids=["to its end", "and put on again"])
+    def test_hooks_that_were_taken_out_are_told_of(
+        self, account: NativeAccount, again: bool
+    ) -> None:
+        """A tracing from before, that ends while we count, puts back what it found."""
+        tab, later = Tab(), Tab()
+        _counters.stop()
+        tracemalloc.start()
+        _counters.start()
+        account.charge(tab)
+        tracemalloc.stop()
+        if again:
+            account.charge(later)  # Which puts the hooks on again.
+            account.unhold(account.release(later))
+        with pytest.raises(RuntimeError, match="put the allocators back"):
+            account.release(tab)
+        assert tab.failed
+        assert not later.failed
+        account.charge(later)
+        account.unhold(account.release(later))
+        assert not account.charging
+
+    def test_counting_does_not_end_while_somebody_is_charged(self, account: NativeAccount) -> None:
+        """The stop is done when the last tab is closed, whose numbers are whole."""
+        first, last = Tab(), Tab()
+        account.charge(first)
+        account.charge(last)
+        _counters.stop()
+        kept = bytearray(1000)
+        account.unhold(account.release(last))
+        assert _counters.is_counting()
+        account.unhold(account.release(first))
+        assert not _counters.is_counting()
+        assert first.net_bytes >= 1000
+        account.charge(first)  # Too late: nothing is counted any more.
+        with pytest.raises(RuntimeError):
+            account.release(first)
+        del kept
 
     def test_misuse_is_an_error(self, account: NativeAccount) -> None:
         """And changes nothing: a tab that is open is not opened twice, nor closed."""

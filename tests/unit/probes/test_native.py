@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +48,8 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[NativeProbe]:
     assert not counting()
 
 
-def test_it_counts_while_it_has_users(probe: NativeProbe) -> None:
-    """Every start needs one stop; the last one ends the counting."""
-    probe.start()
-    NativeProbe().start()
-    probe.stop()
-    assert counting()
-    probe.stop()
-    assert not counting()
-
-
-def test_it_can_count_for_good(probe: NativeProbe) -> None:
-    """From open to close, whether a window needs it or not; once for each probe."""
+def test_it_counts_from_open_to_close(probe: NativeProbe) -> None:
+    """Whether a window needs it or not; once for each probe, and the last one ends it."""
     probe.open()
     probe.open()
     probe.start()
@@ -77,12 +66,12 @@ def test_it_can_count_for_good(probe: NativeProbe) -> None:
 
 def test_it_tells_level_and_peak(probe: NativeProbe) -> None:
     """A mark tells the level, the highest since the last one, and begins anew."""
-    probe.start()
+    probe.open()
     before = probe.mark().level_bytes
     kept = bytearray(MIB)
     bytearray(2 * MIB)
     first, second = probe.mark(), probe.mark()
-    probe.stop()
+    probe.close()
     assert first.level_bytes - before == pytest.approx(MIB, abs=1024)
     assert first.peak_bytes - before == pytest.approx(3 * MIB, abs=1024)
     assert second.peak_bytes - before == pytest.approx(MIB, abs=1024)
@@ -98,13 +87,13 @@ def test_other_threads_are_not_in_the_numbers(probe: NativeProbe) -> None:
         kept.append(bytearray(5 * MIB))
         kept.append(probe.mark())
 
-    probe.start()
+    probe.open()
     before = probe.mark().level_bytes
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     after = probe.mark()
-    probe.stop()
+    probe.close()
     assert after.level_bytes - before == pytest.approx(0, abs=20_000)
     assert after.peak_bytes - before == pytest.approx(0, abs=20_000)
     assert kept[1].level_bytes == pytest.approx(5 * MIB, abs=20_000)
@@ -125,50 +114,25 @@ def test_arrays_of_numpy_are_counted(probe: NativeProbe) -> None:
     """Where it is imported before counting begins, or is told of afterwards."""
     np = pytest.importorskip("numpy")
     assert not count_arrays()
-    probe.start()
+    probe.open()
     before = probe.mark().level_bytes
     array = np.zeros(MIB)
     assert probe.mark().level_bytes - before == pytest.approx(8 * MIB, abs=2048)
     assert count_arrays()
     assert array.size
-    probe.stop()
+    probe.close()
     assert not count_arrays()
 
 
-def test_a_forked_child_stops_what_was_for_its_parents_windows(probe: NativeProbe) -> None:
-    """What was begun for good goes on."""
-    probe.start()
-    probe.after_fork_in_child()
-    assert not counting()
+def test_a_forked_child_goes_on_counting(probe: NativeProbe) -> None:
+    """For its own probes; a lock that another thread of the parent held does not hold it up."""
     probe.open()
-    probe.start()
+    thread = threading.Thread(target=native._counting.lock.acquire)
+    thread.start()
+    thread.join()
     probe.after_fork_in_child()
     assert counting()
     probe.close()
-
-
-def test_hooks_that_were_taken_out_are_put_on_by_the_next_start(probe: NativeProbe) -> None:
-    """A tracing from before, that ends while we count, puts back what it found."""
-    tracemalloc.start()
-    probe.start()
-    tracemalloc.stop()
-    assert not counting()
-    probe.start()
-    assert counting()
-    probe.stop()
-    with pytest.raises(ProbeError, match="put the allocators back"):
-        probe.stop()
-
-
-def test_a_user_is_told_that_the_hooks_were_taken_out(probe: NativeProbe) -> None:
-    """Its numbers lack what came after."""
-    tracemalloc.start()
-    probe.start()
-    tracemalloc.stop()
-    with pytest.raises(ProbeError, match="put the allocators back"):
-        probe.stop()
-    probe.start()
-    probe.stop()
 
 
 @is_built
