@@ -271,6 +271,7 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
     """
     if call is None:
         call = prepare(cast("Callsite", whole))
+    end: Callable[..., None] = call.finish if whole is not None else lambda _=None: call.suspend()
     steps = inner if hasattr(inner, "send") else inner.__await__()
     advance, compiled = steps.send, send_step
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
@@ -292,15 +293,12 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 error.__traceback__ = None  # It would keep what the closed generator lets go.
-            call.suspend()
-            if whole is not None:
-                call.finish(error)
+            end(error)
             raise
-        call.suspend()
         if ended:
-            if whole is not None:
-                call.finish()
+            end()
             return box.pop()
+        call.suspend()
         try:
             box.append((yield box.pop()))
             advance, compiled = steps.send, send_step

@@ -85,7 +85,8 @@ class _FreeLists:
 
 
 #: Sends the item of a list of one to a generator or iterator, puts there what it answers, returns
-#: whether it has ended; it needs no StopIteration, which would be in the step's numbers. Compiled only.
+#: whether it has ended. It makes no StopIteration, which would be in the step's numbers; where it
+#: cannot be had, there is nothing.
 send_step: Callable[[Any, list[Any]], bool] | None = (
     _counters.advance if native_obstacle() is None else None
 )
