@@ -63,8 +63,8 @@ def configure(
         probe: ``auto``, ``native``, ``tracemalloc`` or ``rss``.
         sample_ratio: Share of the calls whose heap is measured, 0 to 1.
         rss_peak: ``auto`` (exact where the system allows, else sampled by a thread), ``sampled``,
-            or ``lifetime``, which leaves the kernel's high-water mark alone: resetting it lowers
-            what a parent process reads as this one's maximum.
+            ``lifetime``, which leaves the kernel's high-water mark alone (resetting it lowers what
+            a parent process reads as this one's maximum), or ``off``.
         scorer: ``budget``, ``legacy``, or an object with ``score(measurement, budget_bytes)``.
         disabled: Run decorated functions bare.
         output: File for spans and metrics as OTLP JSON lines; it is appended to.

@@ -153,7 +153,9 @@ class Recorder:
     def wants_heap(self, callsite: Callsite, scope: SpanScope | None) -> bool:
         """Decide whether this call's heap is traced."""
         heap = self.accounts.heap
-        if heap is None or (scope is not None and not scope.recording):
+        if heap is None:
+            return False
+        if scope is not None and not scope.recording and not heap.probe.per_thread:
             return False  # A span that nobody will see must cost no tracing.
         ratio = callsite.sample_ratio
         if ratio is None:

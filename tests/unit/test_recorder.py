@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from stratatrace import measure, profile_memory
 from stratatrace.config import Config
 from stratatrace.measurement import Callsite
+from stratatrace.probes import native_obstacle
 from stratatrace.recorder import Recorder, active
 from stratatrace.testing import ListSink, recording
 
@@ -147,6 +148,14 @@ class TestSampling:
         assert seen == [False, False]
         assert sink.last.heap_net_bytes is None
         assert sink.last.rss_before_bytes is not None
+
+    @pytest.mark.skipif(native_obstacle() is not None, reason="the native probe is not here")
+    def test_a_call_whose_span_is_not_sampled_is_counted_natively(self) -> None:
+        """It costs nothing more, and the metrics are of all calls."""
+        provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
+        with recording(Config(probe="native"), tracer_provider=provider) as sink:
+            profile_memory(lambda: None)()
+        assert sink.last.heap_net_bytes == 0
 
     def test_measure_always_traces(self) -> None:
         """Whoever asks for one call's numbers gets them."""
