@@ -90,11 +90,11 @@ def test_sums_are_of_all_calls_and_gauges_of_those_since(told: Told) -> None:
         (lambda told: told.recorder(Config(probe="rss")), True),
         (lambda told: told.recorder(sinks=(ListSink(),)), False),
         (lambda told: told.recorder(Config(probe="native", sample_ratio=0.5)), False),
-        (lambda told: told.recorder(Config(probe="native", rss_peak="sampled")), False),
+        (lambda told: told.recorder(Config(probe="native", rss_peak="lifetime")), False),
         (lambda told: told.recorder(Config(probe="tracemalloc")), False),
         (lambda told: told.recorder(tracer_provider=TracerProvider(shutdown_on_exit=False)), False),
     ],
-    ids=["default", "no rss", "no heap", "sinks", "sampled", "rss sampled", "tracemalloc", "spans"],
+    ids=["default", "no rss", "no heap", "sinks", "sampled", "rss of a lifetime", "tracemalloc", "spans"],
 )
 def test_a_call_is_tallied_only_where_nobody_asks_for_more(
     told: Told, make: Callable[[Told], Recorder], tallied: bool
