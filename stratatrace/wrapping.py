@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import wrapt
 
@@ -23,29 +23,39 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
     from types import ModuleType
 
-    from stratatrace.calls import AnyCall, Call
+    from stratatrace.calls import Call
     from stratatrace.measurement import Callsite
 
 __all__ = [
     "MeasuredFunction",
+    "Owned",
+    "Stepped",
+    "Stepwise",
+    "WrappedFunction",
+    "async_items",
     "awaited",
     "is_measured",
     "kind_of",
     "measured",
     "measured_member",
+    "named",
+    "steps",
     "when_imported",
+    "wrapped",
+    "wrapped_member",
 ]
 
 
 R = TypeVar("R")
+W = TypeVar("W", bound="WrappedFunction")
 
 
-class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
-    """A callable that is measured: in every other respect the callable that it wraps.
+class WrappedFunction(wrapt.FunctionWrapper[..., Any]):
+    """A callable with something around its calls: in every other respect the callable itself.
 
-    A function's call is compiled. Where that cannot be had, and for what can be suspended, each
-    callable has a subclass of its own, whose ``__call__`` is a closure over the callable: that is
-    half as dear as looking the callable up on the proxy (`docs/design.md`).
+    A function's call is compiled where it is only measured. Where that cannot be had, and for what
+    can be suspended, each callable has a subclass of its own, whose ``__call__`` is a closure over
+    the callable: that is half as dear as looking the callable up on the proxy (`docs/design.md`).
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -56,16 +66,45 @@ class MeasuredFunction(wrapt.FunctionWrapper[..., Any]):
     def __reduce_ex__(self, _protocol: Any) -> str | tuple[Any, ...]:
         """Pickle by qualified name, as functions do; what has none, like a partial, by value."""
         name: str | None = getattr(self, "__qualname__", None)
-        callsite = getattr(self, "_self_callsite")  # noqa: B009 -- see `measured`
-        return name or (measured, (self.__wrapped__, callsite))
+        again, *rest = getattr(self, "_self_again")  # noqa: B009 -- see `wrapped`
+        return name or (again, (self.__wrapped__, *rest))
 
-    def __copy__(self) -> MeasuredFunction:
+    def __copy__(self) -> WrappedFunction:
         """Return itself, as copying a function does."""
         return self
 
-    def __deepcopy__(self, _memo: Any) -> MeasuredFunction:
+    def __deepcopy__(self, _memo: Any) -> WrappedFunction:
         """Return itself, as copying a function does."""
         return self
+
+
+class MeasuredFunction(WrappedFunction):
+    """A callable that is measured."""
+
+
+def wrapped(
+    target: Callable[..., Any],
+    call: Callable[..., Any],
+    again: tuple[Any, ...],
+    kind: type[W],
+) -> W:
+    """Return *target* with something around its calls.
+
+    Args:
+        target: Any callable but a class.
+        call: What is run when it is called: a ``__call__``, whose first argument is the wrapper.
+        again: What makes another one of *target* when a pickle is read: a function that takes
+            *target* first, and its further arguments.
+        kind: The class, by which a wrapper is known.
+    """
+    own = type(kind.__name__, (kind,), {"__call__": call})
+    return _remade_by(again, cast("W", own(target, _never_called)))
+
+
+def _remade_by(again: tuple[Any, ...], wrapper: W) -> W:
+    # The prefix is how wrapt keeps an attribute off the wrapped callable.
+    setattr(wrapper, "_self_again", again)  # noqa: B010 -- no declaration, it would show
+    return wrapper
 
 
 def measured(target: Callable[..., Any], callsite: Callsite) -> MeasuredFunction:
@@ -76,15 +115,11 @@ def measured(target: Callable[..., Any], callsite: Callsite) -> MeasuredFunction
         callsite: How its calls are described.
     """
     kind = kind_of(target)
-    if kind == "function" and _CompiledFunction is not None:
-        compiled = _CompiledFunction(target, _never_called)
-        _counters.connect(compiled, target, callsite)
-        return compiled
-    call = _CALLS[kind](target, callsite)
-    own_type = type(MeasuredFunction.__name__, (MeasuredFunction,), {"__call__": call})
-    wrapper = cast("MeasuredFunction", own_type(target, _never_called))
-    # The prefix is how wrapt keeps an attribute off the wrapped callable.
-    setattr(wrapper, "_self_callsite", callsite)  # noqa: B010 -- no declaration, it would show
+    again = (measured, callsite)
+    if kind != "function" or _CompiledFunction is None:
+        return wrapped(target, _CALLS[kind](target, callsite), again, MeasuredFunction)
+    wrapper = _remade_by(again, _CompiledFunction(target, _never_called))
+    _counters.connect(wrapper, target, callsite)
     return wrapper
 
 
@@ -95,14 +130,22 @@ def measured_member(member: Any, describe: Callable[[Callable[..., Any]], Callsi
         member: A function, or a classmethod, staticmethod or property around functions.
         describe: Makes the callsite of each function.
     """
+    return wrapped_member(member, lambda target: measured(target, describe(target)))
+
+
+def wrapped_member(member: Any, wrap: Callable[[Callable[..., Any]], Any]) -> Any:
+    """Return a member of a class or module, wrapped, in the descriptor that it came in.
+
+    Args:
+        member: A function, or a classmethod, staticmethod or property around functions.
+        wrap: Wraps each function.
+    """
     if isinstance(member, classmethod | staticmethod):
-        return type(member)(measured(member.__func__, describe(member.__func__)))
+        return type(member)(wrap(member.__func__))
     if isinstance(member, property):
-        fget, fset, fdel = (
-            f and measured(f, describe(f)) for f in (member.fget, member.fset, member.fdel)
-        )
+        fget, fset, fdel = (f and wrap(f) for f in (member.fget, member.fset, member.fdel))
         return type(member)(fget, fset, fdel, member.__doc__)
-    return measured(member, describe(member))
+    return wrap(member)
 
 
 def is_measured(member: object) -> bool:
@@ -173,39 +216,50 @@ def _coroutine(target: Callable[..., Any], callsite: Callsite) -> Callable[..., 
 def _generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return _named(_steps(inner, None, callsite), inner) if active.enabled else inner
+        return named(steps(inner, None, callsite), inner) if active.enabled else inner
 
     return __call__
 
 
 def _async_generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
-    async def run(inner: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-        call = prepare(callsite)
-        box: list[Any] = []  # As in `_steps`.
-        try:
-            asked = _first_asked(inner)
-            while True:
-                try:
-                    box.append(await _Stepwise(asked, call))
-                except StopAsyncIteration:
-                    break
-                try:
-                    box.append((yield box.pop()))
-                    ask: Callable[..., Any] = inner.asend
-                except BaseException as error:
-                    box.append(_as_thrown(error))
-                    ask = inner.athrow
-                asked = ask(box.pop())
-        except BaseException as error:
-            call.finish(error)
-            raise
-        call.finish()
-
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return _named(run(inner), inner) if active.enabled else inner
+        if not active.enabled:
+            return inner
+        return named(async_items(inner, partial(prepare, callsite)), inner)
 
     return __call__
+
+
+async def async_items(
+    inner: AsyncGenerator[Any, Any], start: Callable[[], Stepped]
+) -> AsyncGenerator[Any, Any]:
+    """Return an async generator that drives another step by step.
+
+    Args:
+        inner: What to drive.
+        start: Returns what is told of the steps; called with the first.
+    """
+    call = start()
+    box: list[Any] = []  # As in `steps`.
+    try:
+        asked = _first_asked(inner)
+        while True:
+            try:
+                box.append(await Stepwise(asked, call))
+            except StopAsyncIteration:
+                break
+            try:
+                box.append((yield box.pop()))
+                ask: Callable[..., Any] = inner.asend
+            except BaseException as error:
+                box.append(_as_thrown(error))
+                ask = inner.athrow
+            asked = ask(box.pop())
+    except BaseException as error:
+        call.finish(error)
+        raise
+    call.finish()
 
 
 _CALLS = {
@@ -228,10 +282,10 @@ def awaited(
             call's heap is then measured whatever the sample ratio says.
     """
 
-    async def run(owned: _Owned) -> Any:
+    async def run(owned: Owned) -> Any:
         call = prepare(callsite, keep=then is not None)
         try:
-            result = await _Stepwise(owned.awaitable, call)
+            result = await Stepwise(owned.awaitable, call)
         except BaseException as error:
             call.finish(error)
             raise
@@ -242,23 +296,38 @@ def awaited(
         kept.finish(keep=True)
         return result, then(kept)
 
-    return cast("Coroutine[Any, Any, Any]", _named(run(_Owned(inner)), inner))
+    return cast("Coroutine[Any, Any, Any]", named(run(Owned(inner)), inner))
 
 
-class _Stepwise:
+class Stepped(Protocol):
+    """What is told of the steps of something that is driven."""
+
+    def resume(self) -> BaseException | None:
+        """A step begins; return what is to be thrown in, in place of what was sent."""
+
+    def suspend(self) -> BaseException | None:
+        """A step has ended; return what is to be thrown in, in place of waiting."""
+
+    def finish(self, error: BaseException | None = None, /) -> None:
+        """All steps have ended."""
+
+
+class Stepwise:
     """An awaitable, driven step by step."""
 
     __slots__ = ("_awaitable", "_call")
 
-    def __init__(self, awaitable: Any, call: AnyCall) -> None:
+    def __init__(self, awaitable: Any, call: Stepped) -> None:
         self._awaitable = awaitable
         self._call = call
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return _steps(self._awaitable, self._call, None)
+        return steps(self._awaitable, self._call, None)
 
 
-def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
+def steps(  # noqa: C901, PLR0912 -- one loop, on the path of every step
+    inner: Any, call: Stepped | None, whole: Callsite | None
+) -> Generator[Any, Any, Any]:
     """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
     What is sent or thrown in is passed on as it is, `GeneratorExit` included, so that *inner* sees
@@ -271,17 +340,19 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
     """
     if call is None:
         call = prepare(cast("Callsite", whole))
-    end: Callable[..., None] = call.finish if whole is not None else lambda _=None: call.suspend()
-    steps = inner if hasattr(inner, "send") else inner.__await__()
-    advance, compiled = steps.send, send_step
+    driven = inner if hasattr(inner, "send") else inner.__await__()
+    advance, compiled = driven.send, send_step
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
     box: list[Any] = [None]
     sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     while True:
-        call.resume()
+        refusal = call.resume()
+        if refusal is not None and not isinstance(box[-1], BaseException):
+            box[-1], advance, compiled = refusal, driven.throw, None
+            del refusal
         try:
             if compiled is not None:
-                ended = compiled(steps, box)
+                ended = compiled(driven, box)
             else:
                 box.append(advance(box.pop()))
                 ended = False
@@ -293,18 +364,25 @@ def _steps(inner: Any, call: AnyCall | None, whole: Callsite | None) -> Generato
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 error.__traceback__ = None  # It would keep what the closed generator lets go.
-            end(error)
+            call.suspend()
+            if whole is not None:
+                call.finish(error)
             raise
+        refusal = call.suspend()
         if ended:
-            end()
+            if whole is not None:
+                call.finish()
             return box.pop()
-        call.suspend()
+        if refusal is not None:
+            box[-1], advance, compiled = refusal, driven.throw, None
+            del refusal
+            continue
         try:
             box.append((yield box.pop()))
-            advance, compiled = steps.send, send_step
+            advance, compiled = driven.send, send_step
         except BaseException as error:
             box.append(_as_thrown(error))
-            advance, compiled = steps.throw, None
+            advance, compiled = driven.throw, None
 
 
 def _as_thrown(error: BaseException) -> BaseException:
@@ -328,7 +406,7 @@ def _first_asked(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
         sys.set_asyncgen_hooks(*hooks)
 
 
-class _Owned:
+class Owned:
     """An awaitable; a coroutine goes when its owner goes.
 
     A coroutine that nobody awaits is warned of once, by the name of the user's function: without
@@ -345,7 +423,7 @@ class _Owned:
             self.awaitable.close()
 
 
-def _named(outer: Any, inner: Any) -> Any:
+def named(outer: Any, inner: Any) -> Any:
     """Return *outer* under the names of *inner*, which warnings and debuggers show."""
     outer.__name__ = getattr(inner, "__name__", outer.__name__)
     outer.__qualname__ = getattr(inner, "__qualname__", outer.__qualname__)
