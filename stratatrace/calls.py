@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from threading import get_ident
 from typing import TYPE_CHECKING, TypeAlias
 
 from stratatrace.errors import NotReadyError
@@ -15,7 +14,7 @@ from stratatrace.windows import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stratatrace.probes._counters import TalliedCall
+    from stratatrace.probes._counters import TalliedCall, Tally
     from stratatrace.recorder import Recorder
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import AttributeValue
@@ -80,6 +79,8 @@ class Call:
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
+        if sys.is_finalizing():  # See `_recorder`.
+            return
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
         self.begin_step(self._recorder.hold())
@@ -99,7 +100,8 @@ class Call:
 
     def suspend(self) -> None:
         """The step has ended."""
-        self._recorder.unhold(self._pause())
+        if not sys.is_finalizing():  # See `_recorder`.
+            self._recorder.unhold(self._pause())
 
     def _pause(self) -> int | None:
         """End the step; return the level from which stratatrace's own work is counted."""
@@ -121,19 +123,24 @@ class Call:
             error: The exception that ended it, where one did.
             keep: Whether to leave the numbers in `kept`.
         """
+        if sys.is_finalizing():  # See `_recorder`.
+            return
         held_bytes = self._pause() if self._running else None
         if held_bytes is None:
             held_bytes = self._recorder.hold()
         try:
             if self._generation == self._recorder.generation:  # Else a fork's parent will tell.
-                began = self._recorder.begin_work()
-                try:
-                    self._settle(error, keep=keep)
-                finally:
-                    self._recorder.end_work(began)
+                self._tell(error, keep=keep)
             self._window = self._scope = None
         finally:
             self._recorder.unhold(held_bytes, dropped_bytes=_CALL_BYTES)
+
+    def _tell(self, error: BaseException | None, *, keep: bool) -> None:
+        began = self._recorder.begin_work()
+        try:
+            self._settle(error, keep=keep)
+        finally:
+            self._recorder.end_work(began)
 
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
@@ -205,15 +212,16 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
     return call
 
 
-def begin(callsite: Callsite) -> AnyCall:
-    """Return a call that is being charged from now on; one that does nothing where it is off."""
+def begin(callsite: Callsite) -> Call | Tally:
+    """Return where a call is only added up, or a call that is being charged from now on.
+
+    The compiled part begins the call of a tally by itself: an exception that is thrown into the
+    thread at this moment finds none that nobody would end.
+    """
     recorder = _recorder()
     if recorder is None:
         return _NO_CALL
-    tally = recorder.tally_for(callsite)
-    if tally is not None:
-        return tally.begin()
-    return _begin(recorder, callsite)
+    return recorder.tally_for(callsite) or _begin(recorder, callsite)
 
 
 def begin_kept(
@@ -246,11 +254,14 @@ def _begin(
     porous: bool = False,
 ) -> Call:
     held_bytes = recorder.hold()
+    call = None
     try:
         call = Call(recorder, callsite)
         call.open(attributes, trace_heap=trace_heap, porous=porous)
         call.begin_step(held_bytes)
     except BaseException:  # The program is interrupted: what it takes from here is its own.
+        if call is not None:
+            call.suspend()
         recorder.unhold(held_bytes)
         raise
     return call
@@ -270,14 +281,18 @@ def misplaced(callsite: Callsite, doing: str) -> None:
 
 
 def _recorder() -> Recorder | None:
-    if not active.enabled:
+    # When the interpreter ends, threads have died, maybe with a lock in their hands: who waits for
+    # it would wait for ever.
+    if not active.enabled or sys.is_finalizing():
         return None
     try:
         recorder = active.recorder
+    except (MemoryError, RecursionError):  # There is no room now; there may be at the next call.
+        return None
     except Exception:
         active.enabled = False
         _logger.warning("stratatrace could not start and is off", exc_info=True)
         return None
-    if recorder.config.disabled or (recorder.at_work and get_ident() in recorder.at_work):
+    if recorder.config.disabled or (recorder.at_work and recorder.is_at_work):
         return None
     return recorder

@@ -148,8 +148,10 @@ def error_type_of(error: BaseException | None) -> str | None:
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    # By name, so that a program without asyncio does not import it for us.
-    return any(
-        kind.__name__ == "CancelledError" and str(kind.__module__).startswith("asyncio")
-        for kind in type(error).__mro__
-    )
+    # By name, so that a program without asyncio does not import it for us. Not by `any`: Python
+    # itself crashes where there is no memory for the generator, and this runs when a MemoryError
+    # ends a call.
+    for kind in type(error).__mro__:
+        if kind.__name__ == "CancelledError" and str(kind.__module__).startswith("asyncio"):
+            return True
+    return False

@@ -11,8 +11,8 @@ import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary, ref
 
 from stratatrace.accounts import Account
 from stratatrace.config import Config
@@ -55,11 +55,21 @@ _logger = logging.getLogger("stratatrace")
 _MOST_CALLSITES = 4096
 # Past that, callsites share one.
 _OTHERS = Callsite(name="", function="")
+_NEVER_CALLED: Any = object()
 _ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
 
 
 # By what tallies are told apart: function, given name, budget, error.
 _Series = tuple[str, str | None, int | None, str | None]
+
+
+class _Work:
+    """A stretch of stratatrace's own work; whoever has it, is at it."""
+
+    __slots__ = ("__weakref__", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
 
 
 class _Habits:
@@ -120,7 +130,7 @@ class Recorder:
         self._tallies: dict[Callsite, Tally | None] | None = {} if self._can_tally else None
         self.generation = 0
         #: Threads that run stratatrace's own code, whose calls are not measured.
-        self.at_work: set[int] = set()
+        self.at_work: dict[int, ref[_Work]] = {}
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
@@ -185,15 +195,21 @@ class Recorder:
         tallies = self._tallies
         if tallies is None or not self.spans.silent:
             return None
+        tally = tallies.get(callsite, _NEVER_CALLED)
+        return self._first_tally(callsite, tallies) if tally is _NEVER_CALLED else tally
+
+    def _first_tally(
+        self, callsite: Callsite, tallies: dict[Callsite, Tally | None]
+    ) -> Tally | None:
+        held_bytes = self.hold()
         try:
-            return tallies[callsite]
-        except KeyError:
-            pass
-        if len(tallies) >= _MOST_CALLSITES:
-            tallies.clear()  # Of callsites that come and go; their sums are kept elsewhere.
-        sampled = callsite.sample_ratio is not None and callsite.sample_ratio < 1
-        tally = tallies[callsite] = None if sampled else self._tally_of(callsite, None)
-        return tally
+            if len(tallies) >= _MOST_CALLSITES:
+                tallies.clear()  # Of callsites that come and go; their sums are kept elsewhere.
+            sampled = callsite.sample_ratio is not None and callsite.sample_ratio < 1
+            tally = tallies[callsite] = None if sampled else self._tally_of(callsite, None)
+            return tally
+        finally:
+            self.unhold(held_bytes)
 
     def _tally_of(self, callsite: Callsite, error_type: str | None) -> Tally:
         from stratatrace.tallies import Tallied  # noqa: PLC0415 -- it is not always there
@@ -204,7 +220,7 @@ class Recorder:
             callsite, key = _OTHERS, (_OTHERS.function, None, None, error_type)
             tallied = self._tallied.get(key)
         if tallied is None:
-            tallied = self._tallied[key] = Tallied(
+            tallied = Tallied(
                 callsite,
                 error_type,
                 heap=self.accounts.heap is not None,
@@ -214,6 +230,7 @@ class Recorder:
                 guard=self.guard,
             )
             self.metrics.attach(callsite, error_type, tallied)
+            self._tallied[key] = tallied  # The last: whatever fails before, is done anew.
         return tallied.tally
 
     def judge(self, measurement: Measurement) -> None:
@@ -281,27 +298,39 @@ class Recorder:
             yield
         finally:
             self.end_work(began)
+            del began
             self.unhold(held_bytes)
 
-    def begin_work(self) -> bool:
+    def begin_work(self) -> _Work | None:
         """Measure no call of this thread until `end_work`.
 
         A sink may be a measured function itself, a pattern may name what stratatrace calls, and the
         collector may run a measured finalizer at any moment: each would go round in circles.
 
         Returns:
-            What to give to `end_work`: whether this is the outermost of its kind.
+            What to give to `end_work`: None where this is not the outermost of its kind. It ends,
+            too, when that is dropped, by an exception that was thrown into the thread meanwhile.
         """
-        thread = threading.get_ident()
-        if thread in self.at_work:
-            return False
-        self.at_work.add(thread)
-        return True
+        if self.is_at_work:
+            return None
+        began = _Work()
+        self.at_work[threading.get_ident()] = ref(began)
+        return began
 
-    def end_work(self, began: bool) -> None:  # noqa: FBT001 -- given on as it came
+    def end_work(self, began: _Work | None) -> None:
         """Measure this thread's calls again."""
-        if began:
-            self.at_work.discard(threading.get_ident())
+        if began is not None:
+            began.ended = True  # First, as it takes no memory.
+            self.at_work.pop(threading.get_ident(), None)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether this thread runs stratatrace's own code."""
+        if not self.at_work:  # At nearly every call.
+            return False
+        reference = self.at_work.get(threading.get_ident())
+        work = None if reference is None else reference()
+        return work is not None and not work.ended
 
     def after_fork_in_child(self) -> None:
         """Become the child's own recorder: no open windows, counters from zero."""

@@ -113,7 +113,10 @@ class Account(Protocol):
 
 
 class HeapAccount(Account, Protocol):
-    """An account from which our own work can be kept away."""
+    """An account from which our own work can be kept away.
+
+    A level is a number of bytes, or an object that stands for the hold which began there.
+    """
 
     @property
     def counts_gross(self) -> bool:
@@ -125,21 +128,21 @@ class HeapAccount(Account, Protocol):
         """Whether no other Python thread can be in the numbers."""
         ...
 
-    def charge(self, tab: Any, held_bytes: int | None = None, /) -> None:
+    def charge(self, tab: Any, held_bytes: Any = None, /) -> None:
         """Charge *tab* from now on; what `hold` returned ends its holding."""
 
-    def release(self, tab: Any, /) -> int:
+    def release(self, tab: Any, /) -> Any:
         """Charge *tab* no more; return the level, for `unhold`."""
         ...
 
     def calibrate(self) -> None:
         """Learn what an empty stretch reads."""
 
-    def hold(self) -> int | None:
+    def hold(self) -> Any:
         """Charge nobody until `unhold`; return the level, or None where nobody is charged."""
         ...
 
-    def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int:
+    def unhold(self, level_bytes: Any, dropped_bytes: int = 0, /) -> int:
         """Go on charging; return the bytes that were taken since that level."""
         ...
 

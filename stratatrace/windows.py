@@ -163,7 +163,7 @@ class Window:
         return held_bytes
 
     def _pause_heap(self, heap: HeapAccount) -> int | None:
-        held_bytes = heap.release(self._heap_tab)
+        held_bytes: int | None = heap.release(self._heap_tab)
         if not heap.probe.per_thread:
             # Processor time of others tells also of threads that came and went unseen.
             others_ns = _others_at_least_ns() - self._others_ns

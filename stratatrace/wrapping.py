@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import wrapt
 
-from stratatrace.calls import begin, prepare
-from stratatrace.probes import count_arrays, native_obstacle, send_step
+from stratatrace.calls import begin, begin_kept, prepare
+from stratatrace.probes import advance, count_arrays, native_obstacle
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _function(target: Callable[..., Any], callsite: Callsite) -> Callable[..., A
         # runs dry in a deep recursion, and then gives back more than it took.
         keywords = kwargs or None
         del kwargs
-        call = begin(callsite)
+        call = begin_kept(callsite)
         try:
             result = target(*args) if keywords is None else target(*args, **keywords)
         except BaseException as error:
@@ -302,13 +302,13 @@ def awaited(
 class Stepped(Protocol):
     """What is told of the steps of something that is driven."""
 
-    def resume(self) -> BaseException | None:
-        """A step begins; return what is to be thrown in, in place of what was sent."""
+    def resume(self) -> object:
+        """A step begins."""
 
-    def suspend(self) -> BaseException | None:
-        """A step has ended; return what is to be thrown in, in place of waiting."""
+    def suspend(self) -> object:
+        """A step has ended."""
 
-    def finish(self, error: BaseException | None = None, /) -> None:
+    def finish(self, error: BaseException | None = None, /) -> object:
         """All steps have ended."""
 
 
@@ -325,9 +325,7 @@ class Stepwise:
         return steps(self._awaitable, self._call, None)
 
 
-def steps(  # noqa: C901, PLR0912 -- one loop, on the path of every step
-    inner: Any, call: Stepped | None, whole: Callsite | None
-) -> Generator[Any, Any, Any]:
+def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
     """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
     What is sent or thrown in is passed on as it is, `GeneratorExit` included, so that *inner* sees
@@ -341,48 +339,37 @@ def steps(  # noqa: C901, PLR0912 -- one loop, on the path of every step
     if call is None:
         call = prepare(cast("Callsite", whole))
     driven = inner if hasattr(inner, "send") else inner.__await__()
-    advance, compiled = driven.send, send_step
+    send: Callable[[Any, list[Any]], bool] | None = None
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
     box: list[Any] = [None]
     sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     while True:
-        refusal = call.resume()
-        if refusal is not None and not isinstance(box[-1], BaseException):
-            box[-1], advance, compiled = refusal, driven.throw, None
-            del refusal
         try:
-            if compiled is not None:
-                ended = compiled(driven, box)
-            else:
-                box.append(advance(box.pop()))
-                ended = False
-        except StopIteration as stop:
-            # Not returned from here: the exception, an object of ours, would still be there when
-            # the step is measured.
-            box.append(stop.value)
-            ended = True
+            ended = advance(call, driven, box, send)
         except BaseException as error:
-            if isinstance(error, GeneratorExit):
-                error.__traceback__ = None  # It would keep what the closed generator lets go.
-            call.suspend()
             if whole is not None:
                 call.finish(error)
             raise
-        refusal = call.suspend()
         if ended:
             if whole is not None:
                 call.finish()
             return box.pop()
-        if refusal is not None:
-            box[-1], advance, compiled = refusal, driven.throw, None
-            del refusal
-            continue
         try:
             box.append((yield box.pop()))
-            advance, compiled = driven.send, send_step
+            send = None
         except BaseException as error:
             box.append(_as_thrown(error))
-            advance, compiled = driven.throw, None
+            send = _throw_step
+
+
+def _throw_step(driven: Any, box: list[Any]) -> bool:
+    """Throw what is in the box, put there what is answered; return whether *driven* has ended."""
+    try:
+        box.append(driven.throw(box.pop()))
+    except StopIteration as stop:
+        box.append(stop.value)
+        return True
+    return False
 
 
 def _as_thrown(error: BaseException) -> BaseException:
@@ -419,8 +406,9 @@ class Owned:
         self.awaitable = awaitable
 
     def __del__(self) -> None:
-        if inspect.iscoroutine(self.awaitable):
-            self.awaitable.close()
+        awaitable = getattr(self, "awaitable", None)  # It has none where making it was interrupted.
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
 
 
 def named(outer: Any, inner: Any) -> Any:

@@ -10,10 +10,10 @@ from stratatrace.probes.collector import CollectorProbe
 from stratatrace.probes.native import (
     Leftovers,
     NativeProbe,
+    advance,
     count_arrays,
     leftovers,
     native_obstacle,
-    send_step,
 )
 from stratatrace.probes.resident import (
     RSS_PEAKS,
@@ -36,13 +36,13 @@ __all__ = [
     "ResidentProbe",
     "SampledProbe",
     "TracemallocProbe",
+    "advance",
     "count_arrays",
     "default_ratio",
     "heap_probe",
     "leftovers",
     "native_obstacle",
     "resident_probe",
-    "send_step",
 ]
 
 #: What `configure(probe=)` accepts, and what each means.

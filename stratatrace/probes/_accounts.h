@@ -5,6 +5,10 @@
    which is set back when a tab is opened or closed, so every stretch in between is *folded*: its peak
    is kept in the newest tab, and handed down to the one below when that is closed.
 
+   A list has a reference to the owner of each of its tabs. Where nobody else has one any more, the tab
+   is *abandoned*, as it is when somebody closes it who has no way to the list: an exception that is
+   thrown into a thread may come between the beginning of a call and whoever was to end it.
+
    Our own work is charged to nobody: the counters are put back to where they stood when it began. */
 #ifndef STRATATRACE_ACCOUNTS_H
 #define STRATATRACE_ACCOUNTS_H
@@ -18,7 +22,8 @@
 
 typedef struct Tab {
     struct Tab *below; /* The next older one that is open. */
-    PyObject *owner;   /* What this is a part of; it lives at least as long as the tab is open. */
+    struct Tab *twin;  /* The other tab of the same owner, where it has two. */
+    PyObject *owner;   /* What this is a part of. */
     int64_t base;      /* The level at which this tab stands at zero. */
     int64_t top;       /* The highest level since this tab, and none newer, was open. */
     int64_t net;       /* What was run up until the last release, and the highest it ever stood. */
@@ -26,9 +31,11 @@ typedef struct Tab {
     int64_t allocated; /* Gross; less the counters' sums while the tab is open. */
     int64_t allocations;
     /* The rest is of tabs of the heap. */
-    Counters *thread;  /* Whose counters it was last opened on. */
-    int64_t counting;  /* The start of counting that it was first opened under. */
-    int32_t own_depth; /* How many holds it was last opened within. */
+    int64_t thread;    /* In which it was last opened, */
+    int64_t counting;  /* under which start of counting, */
+    int32_t own_depth; /* within how many holds, */
+    int64_t works;     /* of which stretch of our work. */
+    char listed;       /* Whether it stands in a list; then that has a reference to the owner. */
     char open;
     char charged; /* Whether it was ever open. */
     char failed;  /* Whether an end of it could not be read: then the rest means nothing. */
@@ -54,7 +61,7 @@ tabs_open(Tab **newest, Tab *tab, int64_t level)
 {
     tab->base = level - tab->net;
     tab->top = level;
-    tab->open = tab->charged = 1;
+    tab->listed = tab->open = tab->charged = 1;
     tab->below = *newest;
     *newest = tab;
     Py_INCREF(tab->owner);
@@ -73,15 +80,23 @@ tabs_remove(Tab **newest, Tab *tab)
         return;
     }
     *link = tab->below;
+    tab->listed = 0;
     tabs_fold(tab->below, tab->top);
     Py_DECREF(tab->owner);
 }
 
-/* Take those off that were abandoned by other threads, which have no way to this list. */
+ALWAYS_INLINE int
+tab_is_abandoned(const Tab *tab)
+{
+    int references = tab->listed + (tab->twin != NULL && tab->twin->listed);
+    return !tab->open || Py_REFCNT(tab->owner) == references;
+}
+
 ALWAYS_INLINE void
 tabs_drop_abandoned(Tab **newest)
 {
-    while (UNLIKELY(*newest != NULL && !(*newest)->open)) {
+    while (UNLIKELY(*newest != NULL && tab_is_abandoned(*newest))) {
+        (*newest)->open = 0;
         tabs_remove(newest, *newest);
     }
 }
@@ -117,11 +132,15 @@ static int64_t heap_tabs_open; /* Of all threads. */
 typedef struct {
     Tab *newest;
     Counters program;  /* The counters as the program left them when our work began. */
+    int64_t thread;    /* A number that no other thread has or had; 0 until its first hold. */
+    int64_t works;     /* How often our work has begun. */
     int32_t own_depth; /* How many holds our work is within; 0 while the program runs. */
 } HeapAccount;
 
 /* Of the calling thread, like the counters. */
 THREAD_LOCAL HeapAccount heap_account;
+
+static int64_t threads; /* That have held an account. */
 
 /* Our work begins; within other work of ours that is nothing new. */
 static void
@@ -130,6 +149,10 @@ heap_hold(HeapAccount *account)
     if (account->own_depth++ > 0) {
         return;
     }
+    if (UNLIKELY(account->thread == 0)) {
+        account->thread = ++threads;
+    }
+    account->works++;
     Counters *mine = &counters;
     Used used = leftovers_used();
     mine->live += used.bytes;
@@ -151,12 +174,27 @@ heap_unhold(HeapAccount *account, int64_t dropped)
     }
 }
 
+/* Whatever was interrupted: our work is within as many holds as it was. */
+static void
+heap_return_to(int32_t own_depth)
+{
+    HeapAccount *account = &heap_account;
+    if (UNLIKELY(account->own_depth > own_depth)) {
+        account->own_depth = own_depth + 1;
+        heap_unhold(account, 0);
+    }
+    else if (UNLIKELY(account->own_depth < own_depth)) {
+        heap_hold(account);
+        account->own_depth = own_depth;
+    }
+}
+
 /* Charge a tab from now on: our work ends here, by as many holds as *held*. */
 static void
 heap_charge(Tab *tab, int32_t held)
 {
     HeapAccount *account = &heap_account;
-    if (!held) {
+    if (!held || account->own_depth == 0) {
         heap_hold(account);
         held = 1;
     }
@@ -167,8 +205,9 @@ heap_charge(Tab *tab, int32_t held)
     tabs_open(&account->newest, tab, program->live);
     tab->allocated -= program->allocated;
     tab->allocations -= program->allocations;
-    tab->thread = &counters;
+    tab->thread = account->thread;
     tab->own_depth = account->own_depth - held;
+    tab->works = account->works;
     heap_tabs_open++;
     int64_t counting = counting_again();
     tab->failed |= counting == 0 || (tab->counting != 0 && tab->counting != counting);
@@ -185,7 +224,7 @@ heap_release(Tab *tab)
     Counters *program = &account->program;
     heap_hold(account);
     heap_tabs_open--;
-    if (tab->thread != &counters) { /* It is on the list of that thread, to which there is no way. */
+    if (tab->thread != account->thread) { /* It is on the list of that thread: there is no way to it. */
         tab->open = 0;
         tab->failed = 1;
         return "a step began in one thread and ended in another: whose heap is it?";
@@ -197,6 +236,7 @@ heap_release(Tab *tab)
     tab->allocated += program->allocated;
     tab->allocations += program->allocations;
     account->own_depth = tab->own_depth + 1;
+    account->works = tab->own_depth > 0 ? tab->works : account->works;
     tab->failed |= tab->counting != counting_since();
     heap_tab_closed();
     return !tab->failed ? NULL
@@ -264,12 +304,21 @@ typedef struct {
     Tab tab;
 } TabObject;
 
+/* Who drops it without `unhold` was interrupted by an exception: then the hold ends, too. */
+typedef struct {
+    PyObject_HEAD
+    int64_t level;     /* Where the counters stood. */
+    int64_t thread;    /* Whose hold it is; 0 when it has ended. */
+    int64_t works;     /* Of which stretch of our work. */
+    int32_t own_depth; /* How many other holds it is within. */
+} HoldObject;
+
 typedef struct {
     PyObject_HEAD
     int descriptor; /* Of /proc/self/clear_refs. */
 } ResidentObject;
 
-static PyTypeObject *tab_type, *heap_account_type, *resident_account_type;
+static PyTypeObject *tab_type, *hold_type, *heap_account_type, *resident_account_type;
 
 static PyObject *
 tab_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -292,6 +341,51 @@ tab_of(PyObject *const *args, Py_ssize_t count)
     return &((TabObject *)args[0])->tab;
 }
 
+/* Return the newest hold, which has just begun; it has ended where there is no memory for it. */
+static PyObject *
+hold_new(void)
+{
+    HeapAccount *account = &heap_account;
+    uint8_t outer = counters.inside;
+    counters.inside = INSIDE; /* As an int of our own, see above. */
+    HoldObject *hold = PyObject_New(HoldObject, hold_type);
+    counters.inside = outer;
+    if (hold == NULL) {
+        heap_unhold(account, 0);
+        return NULL;
+    }
+    hold->level = counters.live;
+    hold->thread = account->thread;
+    hold->works = account->works;
+    hold->own_depth = account->own_depth - 1;
+    return (PyObject *)hold;
+}
+
+/* Return to where our work was before that hold, and then within another one; end it only once. */
+static int
+hold_take(HoldObject *hold)
+{
+    HeapAccount *account = &heap_account;
+    int lasts = hold->thread == account->thread && account->own_depth > hold->own_depth;
+    hold->thread = 0;
+    if (lasts) {
+        account->own_depth = hold->own_depth + 1;
+    }
+    return lasts;
+}
+
+static void
+hold_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    HoldObject *hold = (HoldObject *)self;
+    if (hold->works == heap_account.works && hold_take(hold)) {
+        heap_unhold(&heap_account, 0);
+    }
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
 static PyObject *
 heap_account_charge(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
@@ -299,8 +393,9 @@ heap_account_charge(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t
     if (tab == NULL) {
         return NULL;
     }
-    if (!tab->open) {
-        heap_charge(tab, count > 1 && args[1] != Py_None);
+    if (!tab->open && !tab->listed) {
+        heap_charge(tab, count > 1 && Py_IS_TYPE(args[1], hold_type)
+                             && hold_take((HoldObject *)args[1]));
     }
     Py_RETURN_NONE;
 }
@@ -312,32 +407,41 @@ heap_account_release(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_
     if (tab == NULL) {
         return NULL;
     }
-    const char *failure = tab->open ? heap_release(tab) : NULL;
+    if (!tab->open) {
+        Py_RETURN_NONE;
+    }
+    const char *failure = heap_release(tab);
     if (failure != NULL) {
         heap_unhold(&heap_account, 0);
         PyErr_SetString(PyExc_RuntimeError, failure);
         return NULL;
     }
-    return uncounted_int(counters.live);
+    return hold_new();
 }
 
 static PyObject *
 heap_account_hold(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
 {
     heap_hold(&heap_account);
-    return uncounted_int(counters.live);
+    return hold_new();
 }
 
 static PyObject *
 heap_account_unhold(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    int64_t level = count > 0 ? PyLong_AsLongLong(args[0]) : 0;
+    if (count < 1 || !Py_IS_TYPE(args[0], hold_type)) {
+        PyErr_SetString(PyExc_TypeError, "the first argument is what `hold` or `release` returned");
+        return NULL;
+    }
     int64_t dropped = count > 1 ? PyLong_AsLongLong(args[1]) : 0;
     if (PyErr_Occurred()) {
         return NULL;
     }
-    int64_t taken = counters.live - level;
-    heap_unhold(&heap_account, dropped);
+    HoldObject *hold = (HoldObject *)args[0];
+    int64_t taken = counters.live - hold->level;
+    if (hold_take(hold)) {
+        heap_unhold(&heap_account, dropped);
+    }
     return uncounted_int(taken);
 }
 
@@ -355,7 +459,8 @@ resident_account_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (tab == NULL) {
         return NULL;
     }
-    if (!tab->open && !resident_charge(tab, ((ResidentObject *)self)->descriptor)) {
+    if (!tab->open && !tab->listed
+        && !resident_charge(tab, ((ResidentObject *)self)->descriptor)) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     Py_RETURN_NONE;
@@ -445,6 +550,12 @@ static PyType_Slot tab_slots[] = {
     {0, NULL},
 };
 
+static PyType_Slot hold_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A stretch of our own work, which is charged to nobody.")},
+    {Py_tp_dealloc, hold_dealloc},
+    {0, NULL},
+};
+
 static PyType_Slot heap_account_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("The ledger of the calling thread's heap.")},
     {Py_tp_methods, heap_account_methods},
@@ -462,6 +573,9 @@ static PyType_Slot resident_account_slots[] = {
 
 static PyType_Spec tab_spec = {
     "stratatrace.probes._counters.Tab", sizeof(TabObject), 0, Py_TPFLAGS_DEFAULT, tab_slots};
+static PyType_Spec hold_spec = {
+    "stratatrace.probes._counters.Hold", sizeof(HoldObject), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, hold_slots};
 static PyType_Spec heap_account_spec = {
     "stratatrace.probes._counters.HeapAccount", sizeof(PyObject), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, heap_account_slots};

@@ -244,9 +244,13 @@ domains_reached(void)
     mine->inside = PROBING;
     static const size_t sizes[] = {1, 4096};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(sizes); i++) {
-        PyMem_RawFree(PyMem_RawMalloc(sizes[i]));
-        PyMem_Free(PyMem_Malloc(sizes[i]));
-        PyObject_Free(PyObject_Malloc(sizes[i]));
+        void *raw = PyMem_RawMalloc(sizes[i]), *mem = PyMem_Malloc(sizes[i]);
+        void *object = PyObject_Malloc(sizes[i]);
+        /* Whoever has no memory may say so before asking us: nothing is known then. */
+        mine->reached |= raw == NULL || mem == NULL || object == NULL ? ALL_DOMAINS : 0;
+        PyMem_RawFree(raw);
+        PyMem_Free(mem);
+        PyObject_Free(object);
     }
     mine->inside = OUTSIDE;
     return mine->reached;
@@ -475,29 +479,6 @@ counters_after_fork_in_child(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(no
     Py_RETURN_NONE;
 }
 
-/* --- Steps of what can be suspended -------------------------------------------------------------- */
-
-/* Send the item of a list of one to a generator or iterator, and put there what it answers; return
-   whether it has ended. Sending from Python would have it end with a StopIteration, which would stand
-   in the numbers of the step. */
-static PyObject *
-counters_advance(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
-{
-    if (count != 2 || !PyList_CheckExact(args[1]) || PyList_GET_SIZE(args[1]) != 1) {
-        PyErr_SetString(PyExc_TypeError, "advance() takes an iterator and a list of one item");
-        return NULL;
-    }
-    PyObject *box = args[1], *answer;
-    PyObject *sent = PyList_GET_ITEM(box, 0);
-    PyList_SET_ITEM(box, 0, Py_NewRef(Py_None));
-    PySendResult outcome = PyIter_Send(args[0], sent, &answer);
-    Py_DECREF(sent);
-    if (outcome == PYGEN_ERROR || PyList_SetItem(box, 0, answer) < 0) {
-        return NULL;
-    }
-    return PyBool_FromLong(outcome == PYGEN_RETURN);
-}
-
 /* --- The module ---------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -531,7 +512,7 @@ static PyMethodDef methods[] = {
     {"connect", counters_connect, METH_VARARGS,
      PyDoc_STR("Connect a new instance of such a type with its function.")},
     {"advance", FAST(counters_advance), METH_FASTCALL,
-     PyDoc_STR("Send what is in a box to a generator, put its answer there; return if it ended.")},
+     PyDoc_STR("Run a generator's next step as a step of a call; return if it has ended.")},
     {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,
      PyDoc_STR("Forget the open tabs and calls of the parent.")},
     {NULL, NULL, 0, NULL},
@@ -547,6 +528,7 @@ module_exec(PyObject *module)
         PyTypeObject **type;
     } types[] = {
         {&tab_spec, &tab_type},
+        {&hold_spec, &hold_type},
         {&heap_account_spec, &heap_account_type},
         {&resident_account_spec, &resident_account_type},
         {&tally_spec, &tally_type},

@@ -54,11 +54,15 @@ def leftovers_leave() -> None: ...
 # What is idle now is the program's.
 def leftovers_forget() -> None: ...
 
-# Send the item of a list of one to an iterator, and put there what it yields or returns; whether it
-# has returned. No StopIteration is made on the way.
-def advance(steps: Any, box: list[Any], /) -> bool: ...
+# Run a step of a call, between its `resume` and its `suspend`: send the item of a list of one to an
+# iterator, and put there what it yields or returns, or have the last argument do so. Whether it has
+# returned. No StopIteration is made on the way.
+def advance(
+    call: Any, steps: Any, box: list[Any], send: Callable[[Any, list[Any]], bool] | None, /
+) -> bool: ...
 
-# Who tells by an attribute `enabled` whether to measure at all, and who begins a measured call.
+# Who tells by an attribute `enabled` whether to measure at all, and who returns the tally of a
+# measured call, or the call itself where it has begun already.
 def set_gate(switch: object, begin: Callable[[Any], Any], /) -> None: ...
 
 # The subclass of a type whose instances, once connected, call their target between `begin` and the
@@ -92,18 +96,23 @@ class Tab:
     # Whether one of its ends could not be read: then the rest means nothing.
     failed: bool
 
+# A stretch of our own work, which is charged to nobody. It ends by `unhold`, or when it is
+# dropped, as it is where an exception was thrown into the thread.
+@final
+class Hold: ...
+
 # The ledger of the heap of whichever thread calls.
 class HeapAccount:
-    # Charge a tab from now on; with a second argument, the latest hold ends here.
-    def charge(self, tab: Tab, held_bytes: int | None = None, /) -> None: ...
-    # Charge it no more; return the level, for `unhold`, which must follow. RuntimeError where it
-    # was charged in another thread: its numbers mean nothing then.
-    def release(self, tab: Tab, /) -> int: ...
-    # Charge nobody until `unhold`; return the level. Holds may be nested.
-    def hold(self) -> int: ...
-    # Go on charging; return what was taken since that level. So many bytes of our own will be
-    # dropped after this.
-    def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int: ...
+    # Charge a tab from now on; with a second argument, that hold ends here.
+    def charge(self, tab: Tab, held: Hold | None = None, /) -> None: ...
+    # Charge it no more; a hold begins, or None where it was not charged. RuntimeError where it was
+    # charged in another thread: its numbers mean nothing then.
+    def release(self, tab: Tab, /) -> Hold | None: ...
+    # Charge nobody until `unhold`. Holds may be nested.
+    def hold(self) -> Hold: ...
+    # Go on charging, once for each hold; return what was taken since it began. So many bytes of our
+    # own will be dropped after this.
+    def unhold(self, held: Hold, dropped_bytes: int = 0, /) -> int: ...
     # Whether a tab of this thread is open.
     @property
     def charging(self) -> bool: ...

@@ -1,7 +1,10 @@
-/* The call of a measured function: between its caller and the function stands nothing but this.
+/* The call of a measured function, and the step of a measured generator: between its caller and what is
+   called stands nothing but this.
 
    A `__call__` that is written in Python is given its arguments in a tuple and a dictionary, which are
-   made for us and would stand in the numbers of whoever calls. Here they are passed on as they came. */
+   made for us and would stand in the numbers of whoever calls. Here they are passed on as they came.
+   And an exception that is thrown into a thread, as a KeyboardInterrupt is, never comes between the
+   beginning of a step and its end: the interpreter raises it in code that is written in Python. */
 #ifndef STRATATRACE_MEASURED_H
 #define STRATATRACE_MEASURED_H
 
@@ -14,17 +17,35 @@ typedef struct {
     PyObject *callsite; /* What `begin` is told. */
 } Measured;
 
-/* Where that begins in an instance: after those of the base, one type for the process. */
-static Py_ssize_t measured_offset;
+static PyObject *gate_switch; /* Its attribute `enabled` tells whether to measure at all. */
+static PyObject *gate_begin;  /* Takes a callsite; returns its Tally, or a call that has begun. */
+static PyObject *name_enabled, *name_finish, *name_resume, *name_suspend;
 
-static PyObject *gate_switch;  /* Its attribute `enabled` tells whether to measure at all. */
-static PyObject *gate_begin;   /* Takes a callsite, returns the call that is charged from now on. */
-static PyObject *name_enabled, *name_finish;
+/* Levels of recursion that our own work may take. */
+#define ROOM 64
+
+/* Return whether our own work has room, and is still of use. Where it has not, a call is not measured: it
+   would end with an error that it does not end with by itself. */
+static int
+has_room(void)
+{
+    const PyThreadState *state = PyThreadState_Get();
+    if (is_finalizing()) {
+        return 0;
+    }
+#if PY_VERSION_HEX < 0x030C0000
+    return state->recursion_remaining > ROOM;
+#elif PY_VERSION_HEX < 0x030E0000
+    return state->py_recursion_remaining > ROOM && state->c_recursion_remaining > ROOM;
+#else
+    return state->py_recursion_remaining > ROOM;
+#endif
+}
 
 ALWAYS_INLINE Measured *
 measured_of(PyObject *self)
 {
-    return (Measured *)((char *)self + measured_offset);
+    return (Measured *)((char *)self + Py_TYPE(self)->tp_vectorcall_offset);
 }
 
 /* Return the call, a new reference; None where nothing is measured. */
@@ -36,38 +57,66 @@ begin_call(PyObject *callsite)
         return NULL;
     }
     Py_DECREF(enabled);
-    return enabled == Py_False ? Py_NewRef(Py_None) : PyObject_CallOneArg(gate_begin, callsite);
+    if (enabled == Py_False || !has_room()) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *call = PyObject_CallOneArg(gate_begin, callsite);
+    if (call != NULL && Py_IS_TYPE(call, tally_type)) {
+        Py_SETREF(call, tally_begin(call, NULL));
+    }
+    return call == NULL && had_no_room() ? Py_NewRef(Py_None) : call;
 }
 
-/* Return what `finish` returns; *error* is the exception that ended the call, or None. */
+/* Each returns what the method returns. */
+
 static PyObject *
-finish_call(PyObject *call, PyObject *error)
+resume_call(PyObject *call)
 {
     if (Py_IS_TYPE(call, tallied_call_type)) {
-        return call_finish(call, &error, 1);
+        return call_resume_method(call, NULL);
     }
-    return PyObject_CallMethodOneArg(call, name_finish, error);
+    return PyObject_CallMethodNoArgs(call, name_resume);
 }
 
-/* The call has raised: tell so, and let the same exception go on, with the traceback that it has. */
-static void
-finish_raised(PyObject *call)
+/* *finish* is false for a call that goes on later; else *error* is the exception that ended it, or None. */
+static PyObject *
+end_step(PyObject *call, int finish, PyObject *error)
 {
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(error, traceback);
+    if (Py_IS_TYPE(call, tallied_call_type)) {
+        return finish ? call_finish(call, &error, 1) : call_suspend_method(call, NULL);
     }
-    PyObject *answer = finish_call(call, error);
-    if (answer == NULL) { /* The program was interrupted meanwhile. */
-        Py_DECREF(type);
+    return finish ? PyObject_CallMethodOneArg(call, name_finish, error)
+                  : PyObject_CallMethodNoArgs(call, name_suspend);
+}
+
+/* The step has come to an end: with *result*, or by an exception where that is NULL. Return the same
+   result, or let the same exception go on, with the traceback that it has; another one only where the
+   program is interrupted meanwhile. */
+static PyObject *
+leave_step(PyObject *call, int finish, PyObject *result)
+{
+    PyObject *type = NULL, *error = NULL, *traceback = NULL;
+    if (result == NULL) {
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (!finish && PyErr_GivenExceptionMatches(type, PyExc_GeneratorExit)) {
+            Py_CLEAR(traceback); /* It would keep what the closed generator lets go. */
+        }
+        PyException_SetTraceback(error, traceback == NULL ? Py_None : traceback);
+    }
+    PyObject *answer = end_step(call, finish, error == NULL ? Py_None : error);
+    if (answer == NULL && !had_no_room()) {
+        Py_CLEAR(result);
+        Py_XDECREF(type);
         Py_XDECREF(error);
         Py_XDECREF(traceback);
-        return;
+        return NULL;
     }
-    Py_DECREF(answer);
-    PyErr_Restore(type, error, traceback);
+    Py_XDECREF(answer);
+    if (result == NULL) {
+        PyErr_Restore(type, error, traceback);
+    }
+    return result;
 }
 
 static PyObject *
@@ -78,26 +127,64 @@ measured_call(PyObject *self, PyObject *const *args, size_t count, PyObject *nam
         PyErr_SetString(PyExc_RuntimeError, "a measured function without its function");
         return NULL;
     }
+    int32_t own_depth = heap_account.own_depth;
     PyObject *target = Py_NewRef(mine->target), *result = NULL;
     PyObject *call = begin_call(mine->callsite);
     if (call != NULL) {
         result = PyObject_Vectorcall(target, args, count, names);
     }
     if (call != NULL && call != Py_None) {
-        if (result == NULL) {
-            finish_raised(call);
-        }
-        else {
-            PyObject *answer = finish_call(call, Py_None);
-            if (answer == NULL) {
-                Py_CLEAR(result);
-            }
-            Py_XDECREF(answer);
-        }
+        result = leave_step(call, 1, result);
     }
+    heap_return_to(own_depth);
     Py_XDECREF(call);
     Py_DECREF(target);
     return result;
+}
+
+/* Send the item of a list of one to a generator or iterator, and put there what it answers. Return
+   whether it has ended, or -1 with an exception set. Sending from Python would have it end with a
+   StopIteration, which would stand in the numbers of the step. */
+static int
+send_boxed(PyObject *steps, PyObject *box)
+{
+    PyObject *sent = PyList_GET_ITEM(box, 0), *answer;
+    PyList_SET_ITEM(box, 0, Py_NewRef(Py_None));
+    PySendResult outcome = PyIter_Send(steps, sent, &answer);
+    Py_DECREF(sent);
+    if (outcome == PYGEN_ERROR || PyList_SetItem(box, 0, answer) < 0) {
+        return -1;
+    }
+    return outcome == PYGEN_RETURN;
+}
+
+/* Run one step of what can be suspended, as a step of a call: send what is in the box, or have *send*
+   do so. */
+static PyObject *
+counters_advance(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4 || !PyList_CheckExact(args[2]) || PyList_GET_SIZE(args[2]) != 1) {
+        PyErr_SetString(
+            PyExc_TypeError, "advance() takes a call, an iterator, a list of one item, and a sender");
+        return NULL;
+    }
+    PyObject *call = args[0], *steps = args[1], *box = args[2], *send = args[3], *ended = NULL;
+    int32_t own_depth = heap_account.own_depth;
+    int measured = has_room();
+    PyObject *answer = measured ? resume_call(call) : Py_NewRef(Py_None);
+    if (answer != NULL || had_no_room()) {
+        if (send != Py_None) {
+            ended = PyObject_CallFunctionObjArgs(send, steps, box, NULL);
+        }
+        else {
+            int returned = send_boxed(steps, box);
+            ended = returned < 0 ? NULL : PyBool_FromLong(returned);
+        }
+    }
+    Py_XDECREF(answer);
+    ended = measured ? leave_step(call, 0, ended) : ended;
+    heap_return_to(own_depth);
+    return ended;
 }
 
 /* Say who tells whether to measure, and who begins a call. */
@@ -108,12 +195,22 @@ counters_set_gate(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:set_gate", &gate, &begin)) {
         return NULL;
     }
-    if (name_enabled == NULL) {
-        name_enabled = PyUnicode_InternFromString("enabled");
-        name_finish = PyUnicode_InternFromString("finish");
-    }
-    if (name_enabled == NULL || name_finish == NULL) {
-        return NULL;
+    static const struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {
+        {&name_enabled, "enabled"},
+        {&name_resume, "resume"},
+        {&name_suspend, "suspend"},
+        {&name_finish, "finish"},
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if (*names[i].name == NULL) {
+            *names[i].name = PyUnicode_InternFromString(names[i].text);
+        }
+        if (*names[i].name == NULL) {
+            return NULL;
+        }
     }
     Py_XSETREF(gate_switch, Py_NewRef(gate));
     Py_XSETREF(gate_begin, Py_NewRef(begin));
@@ -145,7 +242,6 @@ counters_callable_type(PyObject *Py_UNUSED(module), PyObject *base)
     PyType_Spec spec = {
         "stratatrace.wrapping.MeasuredFunction", (int)(offset + (Py_ssize_t)sizeof(Measured)), 0,
         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, type_slots};
-    measured_offset = offset;
     return PyType_FromSpecWithBases(&spec, base);
 }
 
@@ -157,8 +253,9 @@ counters_connect(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OOO:connect", &self, &target, &callsite)) {
         return NULL;
     }
-    if (gate_begin == NULL || Py_TYPE(self)->tp_call != PyVectorcall_Call
-        || Py_TYPE(self)->tp_vectorcall_offset != measured_offset)
+    const PyTypeObject *type = Py_TYPE(self);
+    if (gate_begin == NULL || type->tp_call != PyVectorcall_Call
+        || type->tp_basicsize != type->tp_vectorcall_offset + (Py_ssize_t)sizeof(Measured))
     {
         PyErr_SetString(PyExc_TypeError, "connect() takes an instance of what callable_type() made");
         return NULL;

@@ -22,15 +22,18 @@ typedef struct {
 } Record;
 
 typedef struct {
+    int64_t calls, time, exceeded, heap_calls, resident_calls;
+    int64_t net, allocated, heap_peak, resident_peak;
+} Sums;
+
+typedef struct {
     PyObject_HEAD
     PyObject *keeper;   /* Has `tally_of(error)`, which gives a Tally, and `missed(doing)`. */
     PyObject *resident; /* A ResidentAccount, or NULL where it is not measured. */
     char heap;          /* Whether the heap is measured. */
     int64_t budget;     /* The heap peak that a call may reach, or -1. */
     int64_t in_flight;  /* Calls that were begun and have not ended. */
-    /* Since they were last taken. */
-    int64_t calls, time, exceeded, heap_calls, resident_calls;
-    int64_t net, allocated, heap_peak, resident_peak;
+    Sums sums;          /* Since they were last taken. */
     Record latest[LATEST];
 } Tally;
 
@@ -61,6 +64,8 @@ call_new(Tally *tally)
     Py_INCREF(tally);
     call->tally = tally;
     call->heap.owner = call->resident.owner = (PyObject *)call;
+    call->heap.twin = &call->resident;
+    call->resident.twin = &call->heap;
     call->generation = generation;
     tally->in_flight++;
     call->opened = monotonic_ns();
@@ -128,34 +133,83 @@ call_pause(TalliedCall *call)
 }
 
 static void
+sums_add(Sums *sums, const Sums *more)
+{
+    if (more->heap_calls) {
+        sums->heap_peak = sums->heap_calls ? highest(sums->heap_peak, more->heap_peak)
+                                           : more->heap_peak;
+    }
+    sums->resident_peak = highest(sums->resident_peak, more->resident_peak);
+    sums->calls += more->calls;
+    sums->time += more->time;
+    sums->exceeded += more->exceeded;
+    sums->heap_calls += more->heap_calls;
+    sums->resident_calls += more->resident_calls;
+    sums->net += more->net;
+    sums->allocated += more->allocated;
+}
+
+static void
 tally_add(Tally *tally, const TalliedCall *call)
 {
-    Record *record = &tally->latest[tally->calls % LATEST];
+    Record *record = &tally->latest[tally->sums.calls % LATEST];
     const Tab *heap = &call->heap, *resident = &call->resident;
     memset(record, 0, sizeof(*record));
     record->duration = monotonic_ns() - call->opened;
-    tally->calls++;
-    tally->time += record->duration;
+    Sums one = {.calls = 1, .time = record->duration};
     if (heap->charged && !heap->failed) {
         record->heap = 1;
         record->net = heap->net;
         record->peak = heap->peak;
         record->allocated = heap->allocated;
         record->allocations = heap->allocations;
-        tally->heap_peak = tally->heap_calls ? highest(tally->heap_peak, heap->peak) : heap->peak;
-        tally->heap_calls++;
-        tally->net += heap->net;
-        tally->allocated += heap->allocated;
-        tally->exceeded += tally->budget >= 0 && heap->peak > tally->budget;
+        one.heap_calls = 1;
+        one.heap_peak = heap->peak;
+        one.net = heap->net;
+        one.allocated = heap->allocated;
+        one.exceeded = tally->budget >= 0 && heap->peak > tally->budget;
     }
     if (resident->charged && !resident->failed) {
         record->resident = 1;
         record->resident_before = call->resident_before;
         record->resident_net = resident->net;
         record->resident_peak = call->resident_before + resident->peak;
-        tally->resident_peak = highest(tally->resident_peak, record->resident_peak);
-        tally->resident_calls++;
+        one.resident_peak = record->resident_peak;
+        one.resident_calls = 1;
     }
+    sums_add(&tally->sums, &one);
+}
+
+/* Return whether our own work had no room, be it memory or stack, and forget the exception: the
+   program goes on as it would without us. */
+static int
+had_no_room(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_MemoryError) && !PyErr_ExceptionMatches(PyExc_RecursionError)) {
+        return 0;
+    }
+    PyErr_Clear();
+    return 1;
+}
+
+/* Return whether the interpreter ends: then other threads have died, maybe with a lock in their hands
+   that our work would wait for. */
+static int
+is_finalizing(void)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return _Py_IsFinalizing();
+#else
+    return Py_IsFinalizing();
+#endif
+}
+
+static int
+call_missed(TalliedCall *call, const char *doing)
+{
+    PyObject *answer = PyObject_CallMethod(call->tally->keeper, "missed", "s", doing);
+    Py_XDECREF(answer);
+    return answer == NULL ? -1 : 0;
 }
 
 /* Add a call to its sums, by the error that it ended with. Return -1 with an exception set where the
@@ -163,26 +217,23 @@ tally_add(Tally *tally, const TalliedCall *call)
 static int
 call_settle(TalliedCall *call, PyObject *error)
 {
-    Tally *tally = call->tally;
-    PyObject *target = Py_NewRef(tally), *answer = NULL;
+    PyObject *target = Py_NewRef(call->tally);
     if (error != Py_None) {
-        Py_SETREF(target, PyObject_CallMethod(tally->keeper, "tally_of", "O", error));
-        if (target == NULL || !Py_IS_TYPE(target, tally_type)) {
-            Py_XDECREF(target);
+        Py_SETREF(target, PyObject_CallMethod(call->tally->keeper, "tally_of", "O", error));
+        if (target != NULL && !Py_IS_TYPE(target, tally_type)) {
+            PyErr_SetString(PyExc_TypeError, "tally_of() returns a Tally");
+            Py_CLEAR(target);
+        }
+        if (target == NULL) {
             return -1;
         }
     }
     tally_add((Tally *)target, call);
     Py_DECREF(target);
-    if (call->heap.failed) {
-        answer = PyObject_CallMethod(tally->keeper, "missed", "s", "read the heap");
-        Py_XDECREF(answer);
+    if (call->heap.failed && call_missed(call, "read the heap") < 0) {
+        return -1;
     }
-    if (call->resident.failed && (!call->heap.failed || answer != NULL)) {
-        answer = PyObject_CallMethod(tally->keeper, "missed", "s", "read the resident memory");
-        Py_XDECREF(answer);
-    }
-    return (call->heap.failed || call->resident.failed) && answer == NULL ? -1 : 0;
+    return call->resident.failed ? call_missed(call, "read the resident memory") : 0;
 }
 
 static PyObject *
@@ -196,12 +247,14 @@ call_finish(PyObject *self, PyObject *const *args, Py_ssize_t count)
         heap_hold(&heap_account);
     }
     int settled = 0;
-    if (call->generation == generation) { /* Else a fork's parent will tell of it. */
+    /* Else a fork's parent will tell of it, or nobody. */
+    if (call->generation == generation && !is_finalizing()) {
         settled = call_settle(call, count > 0 ? args[0] : Py_None);
     }
+    int failed = settled < 0 && !had_no_room();
     call_end(call);
     heap_unhold(&heap_account, 0);
-    return settled < 0 ? NULL : Py_NewRef(Py_None);
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -237,7 +290,8 @@ tally_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "resident is a ResidentAccount or None");
         return NULL;
     }
-    int64_t most = budget == Py_None ? -1 : PyLong_AsLongLong(budget);
+    int beyond = 0; /* A budget that no heap can exceed is none. */
+    int64_t most = budget == Py_None ? -1 : PyLong_AsLongLongAndOverflow(budget, &beyond);
     if (PyErr_Occurred()) {
         return NULL;
     }
@@ -318,31 +372,42 @@ record_tuple(const Record *record)
 }
 
 static PyObject *
-tally_take(PyObject *self, PyObject *Py_UNUSED(none))
+latest_records(const Record latest[LATEST], int64_t calls)
 {
-    Tally *tally = (Tally *)self;
-    if (tally->calls == 0) {
-        Py_RETURN_NONE;
-    }
-    int64_t kept = tally->calls < LATEST ? tally->calls : LATEST;
-    PyObject *latest = PyList_New(0);
-    for (int64_t i = tally->calls - kept; latest != NULL && i < tally->calls; i++) {
-        PyObject *record = record_tuple(&tally->latest[i % LATEST]);
-        if (record == NULL || PyList_Append(latest, record) < 0) {
-            Py_CLEAR(latest);
+    PyObject *records = PyList_New(0);
+    for (int64_t i = calls < LATEST ? 0 : calls - LATEST; records != NULL && i < calls; i++) {
+        PyObject *record = record_tuple(&latest[i % LATEST]);
+        if (record == NULL || PyList_Append(records, record) < 0) {
+            Py_CLEAR(records);
         }
         Py_XDECREF(record);
     }
-    if (latest == NULL) {
-        return NULL;
+    return records;
+}
+
+static PyObject *
+tally_take(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    /* Copies: to make the objects below may run a finalizer, and that a call that is added up. */
+    Tally *tally = (Tally *)self;
+    Sums sums = tally->sums;
+    Record latest[LATEST];
+    if (sums.calls == 0) {
+        Py_RETURN_NONE;
     }
-    PyObject *taken = Py_BuildValue(
-        "(LLLNNNNN)", (long long)tally->calls, (long long)tally->time, (long long)tally->exceeded,
-        int_where(tally->heap_calls, tally->net), int_where(tally->heap_calls, tally->allocated),
-        int_where(tally->heap_calls, tally->heap_peak),
-        int_where(tally->resident_calls, tally->resident_peak), latest);
-    tally->calls = tally->time = tally->exceeded = tally->heap_calls = tally->resident_calls = 0;
-    tally->net = tally->allocated = tally->heap_peak = tally->resident_peak = 0;
+    memcpy(latest, tally->latest, sizeof(latest));
+    memset(&tally->sums, 0, sizeof(tally->sums));
+    PyObject *records = latest_records(latest, sums.calls), *taken = NULL;
+    if (records != NULL) {
+        taken = Py_BuildValue(
+            "(LLLNNNNN)", (long long)sums.calls, (long long)sums.time, (long long)sums.exceeded,
+            int_where(sums.heap_calls, sums.net), int_where(sums.heap_calls, sums.allocated),
+            int_where(sums.heap_calls, sums.heap_peak),
+            int_where(sums.resident_calls, sums.resident_peak), records);
+    }
+    if (taken == NULL) { /* There is no memory: they are told next time. */
+        sums_add(&tally->sums, &sums);
+    }
     return taken;
 }
 

@@ -6,6 +6,7 @@ They count in every thread of the process at once; what is read is always the ca
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,10 +20,10 @@ __all__ = [
     "NO_EXTENSION_VARIABLE",
     "Leftovers",
     "NativeProbe",
+    "advance",
     "count_arrays",
     "leftovers",
     "native_obstacle",
-    "send_step",
 ]
 
 #: Set to 1, it keeps the extension from being built when installing, and from being used later.
@@ -84,11 +85,38 @@ class _FreeLists:
         _counters.leftovers_forget()
 
 
-#: Sends the item of a list of one to a generator or iterator, puts there what it answers, returns
-#: whether it has ended. It makes no StopIteration, which would be in the step's numbers; where it
-#: cannot be had, there is nothing.
-send_step: Callable[[Any, list[Any]], bool] | None = (
-    _counters.advance if native_obstacle() is None else None
+def _advance(
+    call: Any, steps: Any, box: list[Any], send: Callable[[Any, list[Any]], bool] | None
+) -> bool:
+    sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
+    call.resume()
+    try:
+        ended = (send or _send)(steps, box)
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            error.__traceback__ = None  # It would keep what the closed generator lets go.
+        call.suspend()
+        raise
+    call.suspend()
+    return ended
+
+
+def _send(steps: Any, box: list[Any]) -> bool:
+    try:
+        box.append(steps.send(box.pop()))
+    except StopIteration as stop:
+        box.append(stop.value)
+        return True
+    return False
+
+
+#: Runs a step between a call's `resume` and `suspend`: sends the item of a list of one to a
+#: generator or iterator, puts there what it answers, returns whether it has ended; the last
+#: argument does so where it is not None. Compiled, it needs no StopIteration, which would be in
+#: the step's numbers, and nothing that is thrown into the thread comes between the step and its
+#: end.
+advance: Callable[[Any, Any, list[Any], Callable[[Any, list[Any]], bool] | None], bool] = (
+    _counters.advance if native_obstacle() is None else _advance
 )
 
 

@@ -29,6 +29,13 @@ from stratatrace.probes import _counters
 from stratatrace.probes._counters import Tab
 
 
+def end(account: NativeAccount, tab: Tab) -> None:
+    """Charge *tab* no more, and go on."""
+    held = account.release(tab)
+    assert held is not None
+    account.unhold(held)
+
+
 @pytest.fixture
 def account() -> Iterator[NativeAccount]:
     """Have an account while the counters count."""
@@ -72,7 +79,7 @@ class TestNativeAccount:
                 plain.charge(opened[-1][1])
             elif action == "close" and opened:
                 native_tab, plain_tab = opened.pop(which % len(opened))
-                account.unhold(account.release(native_tab))
+                end(account, native_tab)
                 plain.release(plain_tab)
             elif action in {"take", "drop"}:
                 fake.use(-len(blocks[which]))
@@ -88,7 +95,7 @@ class TestNativeAccount:
                 account.unhold(level)
         assert account.charging == bool(opened)
         for native_tab, plain_tab in opened:
-            account.unhold(account.release(native_tab))
+            end(account, native_tab)
             plain.release(plain_tab)
         probe.close()
         # In MiB: the test itself takes some bytes between the steps.
@@ -106,10 +113,10 @@ class TestNativeAccount:
         del spike
         account.charge(inner)
         spike = bytearray(29_999)
-        account.unhold(account.release(inner))
+        end(account, inner)
         del spike
         kept = bytearray(19_999)
-        account.unhold(account.release(outer))
+        end(account, outer)
         del kept
         empty = bytearray().__sizeof__()
         assert inner.peak_bytes == inner.net_bytes == 30_000 + empty
@@ -126,8 +133,8 @@ class TestNativeAccount:
         account.unhold(level)
         account.charge(inner)
         kept[0] = bytearray(50)
-        account.unhold(account.release(inner))
-        account.unhold(account.release(outer))
+        end(account, inner)
+        end(account, outer)
         empty = bytearray().__sizeof__()
         assert (inner.allocated_bytes, inner.allocations) == (51 + empty, 2)
         # The first block, the list's one item, and what the inner took; a list's head is not new.
@@ -143,7 +150,7 @@ class TestNativeAccount:
         inner = account.hold()
         more = bytearray(10_000)
         taken = account.unhold(inner), account.unhold(level)
-        account.unhold(account.release(tab))
+        end(account, tab)
         assert (tab.net_bytes, tab.peak_bytes) == (0, 0)
         assert taken[0] == pytest.approx(10_000, abs=500)
         assert taken[1] == pytest.approx(60_000, abs=500)
@@ -157,7 +164,7 @@ class TestNativeAccount:
         ours = bytearray(999)
         account.unhold(level, size)
         del ours
-        account.unhold(account.release(tab))
+        end(account, tab)
         assert (tab.net_bytes, tab.peak_bytes) == (0, 0)
 
     def test_a_call_within_our_own_work_is_charged(self, account: NativeAccount) -> None:
@@ -168,10 +175,10 @@ class TestNativeAccount:
         ours = [bytearray(100)]
         account.charge(inner)
         theirs = bytearray(49)
-        account.unhold(account.release(inner))
+        end(account, inner)
         ours.append(bytearray(700))
         account.unhold(collection)
-        account.unhold(account.release(outer))
+        end(account, outer)
         assert inner.net_bytes == 50 + bytearray().__sizeof__()
         assert outer.net_bytes == inner.net_bytes
         del theirs
@@ -198,7 +205,7 @@ class TestNativeAccount:
         account.unhold(level)
         spike = bytearray(99_999)
         del spike
-        account.unhold(account.release(outer))
+        end(account, outer)
         assert outer.peak_bytes >= 100_000
         assert not account.charging
 
@@ -213,14 +220,14 @@ class TestNativeAccount:
             theirs = Tab()
             account.charge(theirs)
             kept = bytearray(1 << 20)
-            account.unhold(account.release(theirs))
+            end(account, theirs)
             seen.append((charging, theirs.net_bytes))
             del kept
 
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        account.unhold(account.release(mine))
+        end(account, mine)
         assert seen == [(False, (1 << 20) + 1 + bytearray().__sizeof__())]
         assert mine.peak_bytes < 1 << 16
 
@@ -237,13 +244,13 @@ class TestNativeAccount:
         tracemalloc.stop()
         if again:
             account.charge(later)  # Which puts the hooks on again.
-            account.unhold(account.release(later))
+            end(account, later)
         with pytest.raises(RuntimeError, match="put the allocators back"):
             account.release(tab)
         assert tab.failed
         assert not later.failed
         account.charge(later)
-        account.unhold(account.release(later))
+        end(account, later)
         assert not account.charging
 
     def test_counting_does_not_end_while_somebody_is_charged(self, account: NativeAccount) -> None:
@@ -253,9 +260,9 @@ class TestNativeAccount:
         account.charge(last)
         _counters.stop()
         kept = bytearray(1000)
-        account.unhold(account.release(last))
+        end(account, last)
         assert _counters.is_counting()
-        account.unhold(account.release(first))
+        end(account, first)
         assert not _counters.is_counting()
         assert first.net_bytes >= 1000
         account.charge(first)  # Too late: nothing is counted any more.
@@ -272,9 +279,10 @@ class TestNativeAccount:
         tab = Tab()
         account.charge(tab)
         account.charge(tab)
-        account.unhold(account.release(tab))
-        account.release(tab)
-        account.unhold(0)
+        end(account, tab)
+        assert account.release(tab) is None
+        with pytest.raises(TypeError, match="hold"):
+            account.unhold(0)  # type: ignore[arg-type]
         assert not account.charging
 
 
@@ -337,5 +345,5 @@ def test_a_forked_child_forgets_tabs_and_calls() -> None:
     assert not account.charging
     assert not tab.open
     account.charge(tab)
-    account.unhold(account.release(tab))
+    end(account, tab)
     probe.close()
