@@ -534,6 +534,13 @@ module_exec(PyObject *module)
         {&tally_spec, &tally_type},
         {&call_spec, &tallied_call_type},
     };
+    static const struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {
+        {&name_enabled, "enabled"},   {&name_resume, "resume"},     {&name_suspend, "suspend"},
+        {&name_finish, "finish"},     {&name_tally_of, "tally_of"}, {&name_missed, "missed"},
+    };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(
             PyExc_ImportError,
@@ -546,6 +553,14 @@ module_exec(PyObject *module)
             *types[i].type = (PyTypeObject *)PyType_FromSpec(types[i].spec);
         }
         if (*types[i].type == NULL || PyModule_AddType(module, *types[i].type) < 0) {
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if (*names[i].name == NULL) {
+            *names[i].name = PyUnicode_InternFromString(names[i].text);
+        }
+        if (*names[i].name == NULL) {
             return -1;
         }
     }

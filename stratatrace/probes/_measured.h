@@ -195,23 +195,6 @@ counters_set_gate(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:set_gate", &gate, &begin)) {
         return NULL;
     }
-    static const struct {
-        PyObject **name;
-        const char *text;
-    } names[] = {
-        {&name_enabled, "enabled"},
-        {&name_resume, "resume"},
-        {&name_suspend, "suspend"},
-        {&name_finish, "finish"},
-    };
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        if (*names[i].name == NULL) {
-            *names[i].name = PyUnicode_InternFromString(names[i].text);
-        }
-        if (*names[i].name == NULL) {
-            return NULL;
-        }
-    }
     Py_XSETREF(gate_switch, Py_NewRef(gate));
     Py_XSETREF(gate_begin, Py_NewRef(begin));
     Py_RETURN_NONE;

@@ -10,6 +10,9 @@
 
 static PyTypeObject *tally_type, *tallied_call_type;
 
+/* Made once: Python keeps the name that a method was looked up by, and drops it at any later time. */
+static PyObject *name_tally_of, *name_missed;
+
 static int64_t generation; /* Grows in a forked child: its parent tells of calls from before. */
 
 #define LATEST 16
@@ -207,7 +210,11 @@ is_finalizing(void)
 static int
 call_missed(TalliedCall *call, const char *doing)
 {
-    PyObject *answer = PyObject_CallMethod(call->tally->keeper, "missed", "s", doing);
+    PyObject *text = PyUnicode_FromString(doing), *answer = NULL;
+    if (text != NULL) {
+        answer = PyObject_CallMethodOneArg(call->tally->keeper, name_missed, text);
+        Py_DECREF(text);
+    }
     Py_XDECREF(answer);
     return answer == NULL ? -1 : 0;
 }
@@ -219,7 +226,7 @@ call_settle(TalliedCall *call, PyObject *error)
 {
     PyObject *target = Py_NewRef(call->tally);
     if (error != Py_None) {
-        Py_SETREF(target, PyObject_CallMethod(call->tally->keeper, "tally_of", "O", error));
+        Py_SETREF(target, PyObject_CallMethodOneArg(call->tally->keeper, name_tally_of, error));
         if (target != NULL && !Py_IS_TYPE(target, tally_type)) {
             PyErr_SetString(PyExc_TypeError, "tally_of() returns a Tally");
             Py_CLEAR(target);

@@ -57,6 +57,17 @@ def test_among_other_machinery(way: str) -> None:
     run_program("lives", way)
 
 
+@pytest.mark.parametrize("what", ["same", "changing"])
+def test_hundreds_of_threads(what: str) -> None:
+    """They come and go, fork, and find counting stopped; the sums of the same recorder are right."""
+    run_program("stress", what)
+
+
+def test_a_million_calls_leave_nothing() -> None:
+    """Of any kind, and however they end."""
+    run_program("leaks", "1000000", "200000")
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("launcher", [[], OF_ITS_OWN], ids=["heir", "own"])
 def test_the_interpreter_ends_with_calls_in_flight(way: str, launcher: list[str]) -> None:
