@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -173,3 +175,39 @@ def native(session: nox.Session) -> None:
         *("python", "tests/parity/exercise.py"),
         external=True,
     )
+
+
+@nox.session(python=PYTHONS, default=False)
+def sanitizers(session: nox.Session) -> None:
+    """Run what drives the compiled part under AddressSanitizer and UBSan."""
+    libraries = [sanitizer(name) for name in ("libasan.so", "libubsan.so")]
+    if not all(libraries):
+        session.skip("gcc has no libasan and libubsan here")
+    flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    build = {"CFLAGS": f"-g -O1 -fno-omit-frame-pointer {flags}", "LDFLAGS": flags}
+    session.install("setuptools", *nox.project.dependency_groups(PYPROJECT, "test"))
+    session.install("--no-build-isolation", ".[cli,otlp]", env=build)
+    run = {
+        "LD_PRELOAD": " ".join(libraries),
+        # Python keeps what it has until the end; who asks for too much is told so.
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    # Resident memory is the sanitizers' too, and the map lies where they have left it room.
+    theirs = "not touched and not memory_of_the_map and not 8_percent"
+    of_one_process = ("tests/unit/test_compiled.py", "tests/kinds", "tests/accuracy")
+    for allocator in ("default", "malloc", "debug"):
+        env = {**run, "PYTHONMALLOC": allocator}
+        session.run("pytest", "-k", theirs, *of_one_process, *session.posargs, env=env)
+        session.run("pytest", "-k", theirs, "-n", "2", "tests/parity", *session.posargs, env=env)
+
+
+def sanitizer(library: str) -> str:
+    """Return the path of a library of the compiler's, or nothing where it has none."""
+    if shutil.which("gcc") is None:
+        return ""
+    printed = subprocess.run(
+        ["gcc", f"-print-file-name={library}"], capture_output=True, text=True, check=True
+    )
+    path = printed.stdout.strip()
+    return path if Path(path).is_absolute() else ""

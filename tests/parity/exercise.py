@@ -1,14 +1,23 @@
-"""Drives every function of the native counters once: small enough to run under valgrind."""
+"""Drives every function of the compiled part once: small enough to run under valgrind."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
+import tempfile
 import threading
 import tracemalloc
 import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from programs import PROGRAMS  # type: ignore[import-not-found]  # beside this script
 
 from stratatrace.probes import _counters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def exercise() -> None:
@@ -35,4 +44,123 @@ def exercise() -> None:
         tracemalloc.stop()
 
 
+class Gate:
+    """Tells whether to measure, and where; keeps tallies by the type of the error."""
+
+    enabled = True
+
+    def __init__(self, resident: Any) -> None:
+        self.resident = resident
+        self.tallies: dict[object, _counters.Tally] = {}
+
+    def tally_of(self, error: object) -> _counters.Tally:
+        kind = type(error)
+        if kind not in self.tallies:
+            self.tallies[kind] = _counters.Tally(
+                self, heap=True, resident=self.resident, budget_bytes=100
+            )
+        return self.tallies[kind]
+
+    def missed(self, doing: str) -> None:
+        """Take no notice."""
+
+
+class Callable:
+    """What can be called, once it is connected."""
+
+
+def charge_and_release(resident: _counters.ResidentAccount) -> None:
+    """Open tabs in every order, close them in another thread, abandon them, hold and let go."""
+    heap = _counters.HeapAccount()
+    tabs = [_counters.Tab() for _ in range(6)]
+    for tab in tabs:
+        heap.charge(tab, heap.hold())
+        resident.charge(tab)
+    assert heap.charging
+    for tab in tabs[1::2] + tabs[:3:2]:
+        held = heap.release(tab)
+        assert held is not None
+        heap.unhold(held)
+        heap.unhold(held)
+        resident.release(tab)
+
+    def release() -> None:
+        with contextlib.suppress(RuntimeError):
+            heap.release(tabs[4])
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    thread.join()
+    resident.release(tabs[4])
+    heap.charge(_counters.Tab())
+    resident.charge(_counters.Tab())
+    heap.hold()
+    assert not heap.charging
+    assert not resident.charging
+    assert resident.lifetime_peak_bytes > 0
+
+
+def numbers() -> Iterator[int]:
+    """Yield, and return."""
+    yield from range(3)
+
+
+def measure(resident: _counters.ResidentAccount) -> None:
+    """Call what returns, raises and is suspended; drop what was not ended; take the sums."""
+    gate = Gate(resident)
+    _counters.set_gate(gate, gate.tally_of)
+    kind: Any = _counters.callable_type(Callable)
+
+    def recurse(depth: int, **more: object) -> object:
+        return measured(depth - 1, more=more) if depth else 1 / depth
+
+    measured = kind()
+    _counters.connect(measured, recurse, "callsite")
+    for _ in range(20):
+        with contextlib.suppress(ZeroDivisionError):
+            measured(3)
+    with contextlib.suppress(RecursionError):
+        measured(10_000)
+    gate.enabled = False
+    with contextlib.suppress(ZeroDivisionError):
+        measured(1)
+    tally = gate.tally_of(None)
+    call, steps, box = tally.prepare(), numbers(), [None]
+    while not _counters.advance(call, steps, box, None):
+        box[:] = [None]
+    call.finish()
+    with contextlib.suppress(ValueError):
+        _counters.advance(tally.prepare(), numbers(), [ValueError()], lambda s, b: s.throw(b[0]))
+    tally.begin()
+    tally.begin().suspend()
+    _counters.HeapAccount().charge(_counters.Tab())
+    for kept in gate.tallies.values():
+        kept.take()
+        kept.take()
+    _counters.stop()
+    del call
+    gc.collect()
+
+
+def account() -> None:
+    """Keep accounts, of the heap and of resident memory, where that can be; else of nothing."""
+    resident = _counters.ResidentAccount()
+    path = Path("/proc/self/clear_refs")
+    with path.open("w") if path.exists() else tempfile.TemporaryFile("w") as file:
+        resident.descriptor = file.fileno()
+        charge_and_release(resident)
+        measure(resident)
+        child = os.fork()
+        if child == 0:
+            _counters.after_fork_in_child()
+            measure(resident)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        resident.descriptor = -1
+        with contextlib.suppress(OSError):
+            resident.charge(_counters.Tab())
+
+
 exercise()
+_counters.start()
+account()

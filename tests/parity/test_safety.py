@@ -59,7 +59,7 @@ def test_among_other_machinery(way: str) -> None:
 
 @pytest.mark.parametrize("what", ["same", "changing"])
 def test_hundreds_of_threads(what: str) -> None:
-    """They come and go, fork, and find counting stopped; the sums of the same recorder are right."""
+    """They come and go, fork, and find counting stopped; the sums of one recorder are right."""
     run_program("stress", what)
 
 
