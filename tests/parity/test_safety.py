@@ -146,3 +146,30 @@ def test_a_measured_function_in_another_interpreter() -> None:
         "print('done')\n"
     )
     assert run_python(code, "-W", "ignore") == "done\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no high-water mark to reset")
+def test_a_program_that_closes_all_descriptors() -> None:
+    """As daemons do; the files that it opens next are its own, and nothing is written into them."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(PROGRAMS)!r})\n"
+        "import os, tempfile\n"
+        "from setting import install\n"
+        "from stratatrace import profile_memory\n"
+        "install('tallied')\n"
+        "measured = profile_memory(lambda: 1)\n"
+        "measured()\n"
+        "os.closerange(3, 2_000)\n"
+        "files = [tempfile.TemporaryFile() for _ in range(30)]\n"
+        "assert [measured() for _ in range(10)] == [1] * 10\n"
+        "assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 30\n"
+        "sys.stdout.write('done')\n"
+    )
+    done = subprocess.run(
+        [*OF_ITS_OWN, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "done"), done.stderr
