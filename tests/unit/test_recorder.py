@@ -289,3 +289,37 @@ def test_a_finalizer_that_is_measured_does_not_deadlock(sink: ListSink) -> None:
     assert len(sink.of("call")) == 50
     # Those that the collector ran while stratatrace itself was at work are not measured.
     assert 0 < len(sink.of("finalizer")) <= 50
+
+
+@pytest.mark.skipif(native_obstacle() is not None, reason="there are no tallies")
+def test_the_first_call_of_a_function_is_not_charged_to_its_caller() -> None:
+    """What is made for a callsite, and for an error, is nobody's."""
+
+    def fails() -> None:
+        raise KeyError
+
+    recorder = Recorder(Config(probe="native"))
+    gc.disable()
+    try:
+        with active.replaced(recorder):
+            for inner in (lambda: None, fails):
+                first = profile_memory(inner)
+
+                @profile_memory(name=f"outer {inner.__name__}")
+                def outer(first: Callable[[], None] = first) -> None:
+                    try:  # noqa: SIM105 -- what would suppress it takes memory, too
+                        first()
+                    except KeyError:
+                        pass
+
+                outer()
+                outer()
+    finally:
+        gc.enable()
+    for tallied in recorder._tallied.values():
+        if tallied.callsite.name.startswith("outer"):
+            sums = tallied.take()
+            assert sums is not None
+            first_call, second_call = sums.latest
+            assert first_call.heap_net_bytes == second_call.heap_net_bytes == 0
+            assert first_call.heap_allocated_bytes == second_call.heap_allocated_bytes
