@@ -79,7 +79,7 @@ class Call:
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
-        if sys.is_finalizing():  # See `_recorder`.
+        if sys.is_finalizing():  # See `_recorder_unless_ending`.
             return
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
@@ -100,7 +100,7 @@ class Call:
 
     def suspend(self) -> None:
         """The step has ended."""
-        if not sys.is_finalizing():  # See `_recorder`.
+        if not sys.is_finalizing():  # See `_recorder_unless_ending`.
             self._recorder.unhold(self._pause())
 
     def _pause(self) -> int | None:
@@ -123,7 +123,7 @@ class Call:
             error: The exception that ended it, where one did.
             keep: Whether to leave the numbers in `kept`.
         """
-        if sys.is_finalizing():  # See `_recorder`.
+        if sys.is_finalizing():  # See `_recorder_unless_ending`.
             return
         held_bytes = self._pause() if self._running else None
         if held_bytes is None:
@@ -197,7 +197,7 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
         keep: Measure it in full, and its heap whatever the sample ratio says: somebody will ask for
             its numbers.
     """
-    recorder = _recorder()
+    recorder = _recorder_unless_ending()
     if recorder is None:
         return _NO_CALL
     tally = None if keep else recorder.tally_for(callsite)
@@ -239,7 +239,7 @@ def begin_kept(
         trace_heap: Measure the heap of this call whatever the sample ratio says.
         porous: Whether it can be suspended without a word to us: see `Window`.
     """
-    recorder = _recorder()
+    recorder = _recorder_unless_ending()
     if recorder is None:
         return _NO_CALL
     return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
@@ -280,10 +280,16 @@ def misplaced(callsite: Callsite, doing: str) -> None:
         recorder.guard.caught(callsite, doing, error)
 
 
+def _recorder_unless_ending() -> Recorder | None:
+    """Return None when the interpreter ends, for which the compiled part looks by itself.
+
+    Then threads have died, maybe with a lock in their hands: who waits for it, waits for ever.
+    """
+    return None if sys.is_finalizing() else _recorder()
+
+
 def _recorder() -> Recorder | None:
-    # When the interpreter ends, threads have died, maybe with a lock in their hands: who waits for
-    # it would wait for ever.
-    if not active.enabled or sys.is_finalizing():
+    if not active.enabled:
         return None
     try:
         recorder = active.recorder

@@ -20,7 +20,7 @@
 
 /* Thread-local storage. The initial-exec model costs one instruction where the default for a shared
    library costs a call. It takes room that the C library reserves for libraries loaded late, and of
-   those only glibc is known to keep such room; ours is 64 bytes. */
+   those only glibc is known to keep such room; ours is less than 200 bytes. */
 #if defined(_MSC_VER)
 #  define THREAD_LOCAL static __declspec(thread)
 #elif defined(__linux__) && defined(__GLIBC__)

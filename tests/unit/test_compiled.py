@@ -5,16 +5,18 @@ from __future__ import annotations
 import mmap
 import threading
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stratatrace import calls
 from stratatrace.accounts import Account
 from stratatrace.accounts import Tab as PlainTab
 from stratatrace.errors import ProbeError
 from stratatrace.probes import HighWaterProbe, NativeProbe, native_obstacle
+from stratatrace.recorder import active
 
 from .fakes import FakeProbe
 
@@ -284,6 +286,27 @@ class TestNativeAccount:
         with pytest.raises(TypeError, match="hold"):
             account.unhold(0)  # type: ignore[arg-type]
         assert not account.charging
+
+    def test_a_hold_ends_with_the_call_that_it_began_in(self, account: NativeAccount) -> None:
+        """Whoever still has it, as the traceback of an exception may."""
+        kept: list[_counters.Hold] = []
+
+        def begin(_callsite: object) -> None:
+            kept.append(account.hold())
+
+        callable_type: Any = _counters.callable_type(type("Base", (), {}))
+        instance = callable_type()
+        _counters.set_gate(active, begin)
+        try:
+            _counters.connect(instance, len, None)
+            assert instance("text") == 4
+        finally:
+            _counters.set_gate(active, calls.begin)
+        before, _ = _counters.mark()
+        block = bytearray(100_000)
+        account.unhold(kept.pop())
+        after, _ = _counters.mark()
+        assert after - before >= len(block)
 
 
 def _touch(size: int) -> None:
