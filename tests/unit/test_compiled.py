@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
+import sys
 import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -286,6 +288,50 @@ class TestNativeAccount:
         with pytest.raises(TypeError, match="hold"):
             account.unhold(0)  # type: ignore[arg-type]
         assert not account.charging
+
+    def test_what_our_work_left_in_free_lists_is_the_programs_that_takes_it(
+        self, account: NativeAccount
+    ) -> None:
+        """Until it gives it back."""
+        if _counters.free_list_bytes() is None:
+            pytest.skip("the free lists of this Python are not known")
+        tab, bytes_of_all = Tab(), 50 * sys.getsizeof({})
+        gc.collect()  # It empties them.
+        gc.disable()
+        kept: list[object] = [None] * 50
+        account.charge(tab)
+        level = account.hold()
+        ours = [{} for _ in range(60)]  # type: ignore[var-annotated]
+        del ours
+        account.unhold(level)
+        for place in range(50):
+            kept[place] = {}
+        end(account, tab)
+        assert tab.net_bytes == pytest.approx(bytes_of_all, abs=300)
+        assert tab.allocations == pytest.approx(50, abs=5)
+        account.charge(tab)
+        for place in range(50):
+            kept[place] = None
+        end(account, tab)
+        assert tab.net_bytes == pytest.approx(0, abs=300)
+        account.charge(tab)
+        end(account, tab)
+        assert tab.net_bytes == pytest.approx(0, abs=300)
+        gc.enable()
+
+    def test_a_hold_ends_once(self, account: NativeAccount) -> None:
+        """Another one goes on, which began where the first did."""
+        tab = Tab()
+        account.charge(tab)
+        first = account.hold()
+        account.unhold(first)
+        second = account.hold()
+        account.unhold(first)
+        ours = bytearray(10_000)
+        account.unhold(second)
+        end(account, tab)
+        assert tab.net_bytes == 0
+        del ours
 
     def test_a_hold_ends_with_the_call_that_it_began_in(self, account: NativeAccount) -> None:
         """Whoever still has it, as the traceback of an exception may."""
