@@ -289,6 +289,15 @@ class TestNativeAccount:
             account.unhold(0)  # type: ignore[arg-type]
         assert not account.charging
 
+    @pytest.fixture
+    def no_collections(self) -> Iterator[None]:
+        """Have free lists that are empty, and that nobody empties."""
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @pytest.mark.usefixtures("no_collections")
     def test_what_our_work_left_in_free_lists_is_the_programs_that_takes_it(
         self, account: NativeAccount
     ) -> None:
@@ -296,8 +305,6 @@ class TestNativeAccount:
         if _counters.free_list_bytes() is None:
             pytest.skip("the free lists of this Python are not known")
         tab, bytes_of_all = Tab(), 50 * sys.getsizeof({})
-        gc.collect()  # It empties them.
-        gc.disable()
         kept: list[object] = [None] * 50
         account.charge(tab)
         level = account.hold()
@@ -317,7 +324,44 @@ class TestNativeAccount:
         account.charge(tab)
         end(account, tab)
         assert tab.net_bytes == pytest.approx(0, abs=300)
-        gc.enable()
+
+    @pytest.mark.usefixtures("no_collections")
+    def test_what_was_lent_is_in_the_peak(self, account: NativeAccount) -> None:
+        """Though it was given back before the end, and nothing was allocated since."""
+        if _counters.free_list_bytes() is None:
+            pytest.skip("the free lists of this Python are not known")
+        tab = Tab()
+        kept: list[object] = [None] * 50
+        account.charge(tab)
+        level = account.hold()
+        ours = [{} for _ in range(60)]  # type: ignore[var-annotated]
+        del ours
+        account.unhold(level)
+        for place in range(50):
+            kept[place] = {}
+        account.unhold(account.hold())
+        kept.clear()
+        end(account, tab)
+        assert tab.peak_bytes == pytest.approx(50 * sys.getsizeof({}), abs=300)
+
+    def test_a_budget_is_exceeded_by_more_than_it(self) -> None:
+        """To the byte."""
+
+        def exceeded(budget_bytes: int | None) -> tuple[int, int]:
+            keeper: Any = None
+            tally = _counters.Tally(keeper, heap=True, resident=None, budget_bytes=budget_bytes)
+            for _ in range(5):
+                call = tally.begin()
+                bytearray(100_000)
+                call.finish()
+            taken = tally.take()
+            assert taken is not None
+            return taken[2], taken[5]
+
+        _, peak_bytes = exceeded(None)
+        assert exceeded(peak_bytes) == (0, peak_bytes)
+        assert exceeded(peak_bytes - 1) == (5, peak_bytes)
+        _counters.stop()
 
     def test_a_hold_ends_once(self, account: NativeAccount) -> None:
         """Another one goes on, which began where the first did."""
@@ -416,3 +460,23 @@ def test_a_forked_child_forgets_tabs_and_calls() -> None:
     account.charge(tab)
     end(account, tab)
     probe.close()
+
+
+def test_a_forked_child_tells_of_no_call_of_its_parent() -> None:
+    """It neither charges it nor adds it up, and waits for it with nothing."""
+    keeper: Any = None
+    tally = _counters.Tally(keeper, heap=True, resident=None, budget_bytes=None)
+    running, suspended = tally.begin(), tally.prepare()
+    _counters.after_fork_in_child()
+    suspended.resume()
+    assert not _counters.HeapAccount().charging
+    running.finish()
+    suspended.finish()
+    assert tally.take() is None
+    tally.begin().finish()
+    taken = tally.take()
+    assert taken is not None
+    assert taken[0] == 1
+    tally.prepare().finish()
+    _counters.stop()
+    assert not _counters.is_counting()
