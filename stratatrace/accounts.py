@@ -84,8 +84,8 @@ class Account:
     def __init__(self, probe: Probe, leftovers: Leftovers | None = None) -> None:
         self.probe = probe
         self._leftovers = leftovers
-        # Whether our own work goes on; a collection within it is nothing new.
-        self._at_own_work = False
+        # How many holds our own work is within; a collection within it is nothing new.
+        self._own_depth = 0
         # The first is never closed: a list that is emptied would give its storage back, and take
         # it again while somebody is charged.
         self._tabs = [Tab()]
@@ -113,7 +113,7 @@ class Account:
             tab.base_bytes = held_bytes - tab.net_bytes
             if looks_again:
                 self._resume(held_bytes)
-            self._at_own_work = False
+            self._own_depth = 0
             tab.failed = failed
             tab.open = tab.charged = True
             self._tabs.append(tab)
@@ -161,7 +161,12 @@ class Account:
         if not self.charging:  # Looked at without the lock first: it is so at nearly every call.
             return None
         with self._lock:
-            return self._fold() if self.charging else None
+            if not self.charging:
+                return None
+            if not self._own_depth:
+                return self._fold()
+            self._own_depth += 1
+            return self.probe.mark().level_bytes - self._own_bytes  # The peak is our own.
 
     def unhold(self, level_bytes: int, dropped_bytes: int = 0, /) -> int:
         """Go on charging from the level that `hold` returned.
@@ -174,8 +179,11 @@ class Account:
             The bytes that were taken while nobody was charged; negative when some were freed.
         """
         with self._lock:
+            self._own_depth = max(0, self._own_depth - 1)
             if not self.charging:
                 return 0
+            if self._own_depth:
+                return self.probe.mark().level_bytes - self._own_bytes - level_bytes
             own_bytes = self._own_bytes
             self._resume(level_bytes)
             taken_bytes = self._own_bytes - own_bytes
@@ -187,7 +195,7 @@ class Account:
         self.probe.after_fork_in_child()
         self._lock = threading.RLock()
         self._tabs = [Tab()]
-        self._at_own_work = False
+        self._own_depth = 0
         self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
 
     def _remove(self, tab: Tab) -> None:
@@ -203,8 +211,8 @@ class Account:
     def _fold(self) -> int:
         """Begin a stretch of our own: keep the peak of the one that ends; return the level."""
         level_bytes = self._look()
-        if not self._at_own_work:
-            self._at_own_work = True
+        if not self._own_depth:
+            self._own_depth = 1
             if self._leftovers is not None:
                 used_bytes = self._leftovers.used()
                 self._own_bytes -= used_bytes
@@ -213,7 +221,6 @@ class Account:
 
     def _resume(self, level_bytes: int) -> None:
         """End a stretch of our own: everything since *level_bytes* was taken by nobody."""
-        self._at_own_work = False
         if self._leftovers is not None:
             self._leftovers.leave()
         if self.alone:

@@ -97,6 +97,13 @@ class TestAccount:
         probe = FakeProbe()
         account = Account(probe)
         open_tabs: list[tuple[Tab, dict[str, int]]] = []
+
+        def end_hold(level: int) -> None:
+            account.unhold(level)
+            if account.charging:  # The level is dropped, which nobody made here.
+                probe.level -= LEVEL_OBJECT_BYTES
+                probe.peak = probe.level
+
         for action, grow, spike, which in steps:
             if action == "open":
                 tab = Tab()
@@ -104,7 +111,7 @@ class TestAccount:
                 open_tabs.append((tab, {"net": 0, "peak": 0}))
             elif action == "close" and open_tabs:
                 tab, model = open_tabs.pop(which % len(open_tabs))
-                account.release(tab)
+                end_hold(account.release(tab))
                 assert (tab.net_bytes, tab.peak_bytes) == (model["net"], model["peak"])
             elif action == "use":
                 probe.use(grow, spike)
@@ -113,10 +120,7 @@ class TestAccount:
                     model["net"] += grow
             elif action == "hold" and (level := account.hold()) is not None:
                 probe.use(abs(grow), spike)
-                account.unhold(level)
-                # What is still held goes with the level object, which nobody made here.
-                probe.level -= LEVEL_OBJECT_BYTES
-                probe.peak = probe.level
+                end_hold(level)
         assert account.charging == bool(open_tabs)
 
     def test_a_tab_that_is_charged_again_goes_on(self, account: Account, probe: FakeProbe) -> None:
@@ -142,6 +146,26 @@ class TestAccount:
         account.release(tab)
         assert tab.net_bytes == 11 + LEVEL_OBJECT_BYTES
         assert tab.peak_bytes == 11 + LEVEL_OBJECT_BYTES
+
+    def test_a_collection_within_our_work_is_nobodys(
+        self, account: Account, probe: FakeProbe
+    ) -> None:
+        """Nor is the peak that our work had reached by then, and after it."""
+        tab = Tab()
+        account.charge(tab)
+        ours = account.hold()
+        assert ours is not None
+        for _ in range(2):
+            probe.use(100, spike=9000)
+            collection = account.hold()
+            assert collection is not None
+            probe.use(-40, spike=500)
+            assert account.unhold(collection) == -40
+        assert account.unhold(ours) == 120
+        probe.use(-LEVEL_OBJECT_BYTES)
+        probe.use(5)
+        account.release(tab)
+        assert (tab.net_bytes, tab.peak_bytes) == (5, LEVEL_OBJECT_BYTES)
 
     def test_holding_needs_an_open_tab(self, account: Account) -> None:
         """Where nobody is charged, there is nothing to hold, and the probe is not asked."""
@@ -325,8 +349,11 @@ class TestLeftovers:
             level = account.hold()
             assert level is not None
             left, leftovers.next_used = leftovers.left, 1000
-            assert account.hold() is not None  # A collection, for one.
+            collection = account.hold()
+            assert collection is not None
+            account.unhold(collection)
             leftovers.next_used = 0
+            assert leftovers.left == left
             account.unhold(level)
             assert leftovers.left == left + 1
             probe.use(-LEVEL_OBJECT_BYTES)  # The level is dropped.
