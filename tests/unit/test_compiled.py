@@ -358,6 +358,7 @@ class TestNativeAccount:
             assert taken is not None
             return taken[2], taken[5]
 
+        _counters.start()
         _, peak_bytes = exceeded(None)
         assert exceeded(peak_bytes) == (0, peak_bytes)
         assert exceeded(peak_bytes - 1) == (5, peak_bytes)
@@ -464,6 +465,7 @@ def test_a_forked_child_forgets_tabs_and_calls() -> None:
 
 def test_a_forked_child_tells_of_no_call_of_its_parent() -> None:
     """It neither charges it nor adds it up, and waits for it with nothing."""
+    _counters.start()
     keeper: Any = None
     tally = _counters.Tally(keeper, heap=True, resident=None, budget_bytes=None)
     running, suspended = tally.begin(), tally.prepare()
