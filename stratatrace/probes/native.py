@@ -90,8 +90,15 @@ def _advance(
 ) -> bool:
     sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     call.resume()
+    ended = False
     try:
-        ended = (send or _send)(steps, box)
+        if send is None:
+            box.append(steps.send(box.pop()))
+        else:
+            ended = send(steps, box)
+    except StopIteration as stop:
+        box.append(stop.value)
+        ended = True
     except BaseException as error:
         if isinstance(error, GeneratorExit):
             error.__traceback__ = None  # It would keep what the closed generator lets go.
@@ -99,15 +106,6 @@ def _advance(
         raise
     call.suspend()
     return ended
-
-
-def _send(steps: Any, box: list[Any]) -> bool:
-    try:
-        box.append(steps.send(box.pop()))
-    except StopIteration as stop:
-        box.append(stop.value)
-        return True
-    return False
 
 
 #: Runs a step between a call's `resume` and `suspend`: sends the item of a list of one to a

@@ -107,7 +107,7 @@ def test_the_interpreter_ends_with_calls_in_flight(way: str, launcher: list[str]
     )
     for _ in range(3):
         done = subprocess.run(
-            [*launcher, sys.executable, "-X", "faulthandler", "-c", code],
+            [*launcher, sys.executable, "-P", "-X", "faulthandler", "-c", code],
             capture_output=True,
             text=True,
             timeout=60,
