@@ -166,7 +166,7 @@ def test_a_program_that_closes_all_descriptors() -> None:
         "sys.stdout.write('done')\n"
     )
     done = subprocess.run(
-        [*OF_ITS_OWN, sys.executable, "-c", code],
+        [*OF_ITS_OWN, sys.executable, "-P", "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
