@@ -92,13 +92,17 @@ tab_is_abandoned(const Tab *tab)
     return !tab->open || Py_REFCNT(tab->owner) == references;
 }
 
-ALWAYS_INLINE void
+/* Take those off that nobody will close; return how many of them were open still. */
+ALWAYS_INLINE int
 tabs_drop_abandoned(Tab **newest)
 {
+    int open = 0;
     while (UNLIKELY(*newest != NULL && tab_is_abandoned(*newest))) {
+        open += (*newest)->open;
         (*newest)->open = 0;
         tabs_remove(newest, *newest);
     }
+    return open;
 }
 
 ALWAYS_INLINE void
@@ -141,6 +145,12 @@ typedef struct {
 THREAD_LOCAL HeapAccount heap_account;
 
 static int64_t threads; /* That have held an account. */
+
+ALWAYS_INLINE void
+heap_drop_abandoned(HeapAccount *account)
+{
+    heap_tabs_open -= tabs_drop_abandoned(&account->newest);
+}
 
 /* Our work begins; within other work of ours that is nothing new. */
 static void
@@ -199,7 +209,7 @@ heap_charge(Tab *tab, int32_t held)
         held = 1;
     }
     Counters *program = &account->program;
-    tabs_drop_abandoned(&account->newest);
+    heap_drop_abandoned(account);
     tabs_fold(account->newest, program->peak);
     program->peak = program->live;
     tabs_open(&account->newest, tab, program->live);
@@ -229,7 +239,7 @@ heap_release(Tab *tab)
         tab->failed = 1;
         return "a step began in one thread and ended in another: whose heap is it?";
     }
-    tabs_drop_abandoned(&account->newest);
+    heap_drop_abandoned(account);
     tabs_fold(account->newest, program->peak);
     program->peak = program->live;
     tabs_close(&account->newest, tab, program->live);
@@ -257,7 +267,7 @@ resident_look(int descriptor)
 {
     int64_t peak = resident_high_water();
     resident_lifetime_peak = highest(resident_lifetime_peak, peak);
-    tabs_drop_abandoned(&resident_newest);
+    (void)tabs_drop_abandoned(&resident_newest);
     tabs_fold(resident_newest, peak);
     return resident_reset(descriptor) ? resident_high_water() : -1;
 }
@@ -448,7 +458,7 @@ heap_account_unhold(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t
 static PyObject *
 heap_account_charging(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
 {
-    tabs_drop_abandoned(&heap_account.newest);
+    heap_drop_abandoned(&heap_account);
     return PyBool_FromLong(heap_account.newest != NULL);
 }
 
@@ -482,7 +492,7 @@ resident_account_release(PyObject *self, PyObject *const *args, Py_ssize_t count
 static PyObject *
 resident_account_charging(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
 {
-    tabs_drop_abandoned(&resident_newest);
+    (void)tabs_drop_abandoned(&resident_newest);
     return PyBool_FromLong(resident_newest != NULL);
 }
 

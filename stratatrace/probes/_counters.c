@@ -370,6 +370,7 @@ counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyObject *
 counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
+    heap_drop_abandoned(&heap_account);
     stop_wanted = heap_tabs_open > 0;
     if (!stop_wanted) {
         stop_counting();

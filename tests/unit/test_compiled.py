@@ -274,6 +274,19 @@ class TestNativeAccount:
             account.release(first)
         del kept
 
+    def test_counting_ends_though_a_tab_was_abandoned(self, account: NativeAccount) -> None:
+        """Whoever was to close it was interrupted, and nobody has it any more."""
+        account.charge(Tab())
+        _counters.stop()
+        assert not _counters.is_counting()
+        _counters.start()
+        account.charge(Tab())
+        last = Tab()
+        account.charge(last)
+        _counters.stop()
+        end(account, last)
+        assert not _counters.is_counting()
+
     def test_misuse_is_an_error(self, account: NativeAccount) -> None:
         """And changes nothing: a tab that is open is not opened twice, nor closed."""
         with pytest.raises(TypeError, match="Tab"):
