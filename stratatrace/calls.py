@@ -55,12 +55,12 @@ class Call:
     ) -> None:
         """Start the span and the window, suspended; for the arguments see `prepare`."""
         recorder = self._recorder
-        began = recorder.begin_work()
+        began = recorder.work.begin()
         try:
             self._open_span(attributes)
             self._open_window(trace_heap=trace_heap, porous=porous)
         finally:
-            recorder.end_work(began)
+            recorder.work.end(began)
 
     def _open_span(self, attributes: Mapping[str, AttributeValue] | None) -> None:
         try:
@@ -85,7 +85,7 @@ class Call:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
         self.begin_step(self._recorder.hold())
 
-    def begin_step(self, held_bytes: int | None) -> None:
+    def begin_step(self, held: object) -> None:
         """Begin a step where the heap account is held already; see `Recorder.hold`."""
         self._running = True
         try:
@@ -94,27 +94,27 @@ class Call:
         except Exception:
             self._recorder.guard.caught(self._callsite, "make a span current")
         if self._window is not None:
-            self._window.resume(held_bytes)
+            self._window.resume(held)
         else:
-            self._recorder.unhold(held_bytes)
+            self._recorder.unhold(held)
 
     def suspend(self) -> None:
         """The step has ended."""
         if not sys.is_finalizing():  # See `_recorder_unless_ending`.
             self._recorder.unhold(self._pause())
 
-    def _pause(self) -> int | None:
-        """End the step; return the level from which stratatrace's own work is counted."""
+    def _pause(self) -> object:
+        """End the step; return the hold of the heap account that begins here."""
         self._running = False
-        held_bytes = None
+        held = None
         if self._window is not None and self._generation == self._recorder.generation:
-            held_bytes = self._window.pause()
+            held = self._window.pause()
         try:
             if self._scope is not None:
                 self._scope.leave()
         except Exception:
             self._recorder.guard.caught(self._callsite, "leave a span")
-        return held_bytes
+        return held
 
     def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
         """The call has ended: hand its numbers to the sinks.
@@ -125,22 +125,22 @@ class Call:
         """
         if sys.is_finalizing():  # See `_recorder_unless_ending`.
             return
-        held_bytes = self._pause() if self._running else None
-        if held_bytes is None:
-            held_bytes = self._recorder.hold()
+        held = self._pause() if self._running else None
+        if held is None:
+            held = self._recorder.hold()
         try:
             if self._generation == self._recorder.generation:  # Else a fork's parent will tell.
                 self._tell(error, keep=keep)
             self._window = self._scope = None
         finally:
-            self._recorder.unhold(held_bytes, dropped_bytes=_CALL_BYTES)
+            self._recorder.unhold(held, dropped_bytes=_CALL_BYTES)
 
     def _tell(self, error: BaseException | None, *, keep: bool) -> None:
-        began = self._recorder.begin_work()
+        began = self._recorder.work.begin()
         try:
             self._settle(error, keep=keep)
         finally:
-            self._recorder.end_work(began)
+            self._recorder.work.end(began)
 
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
@@ -203,12 +203,12 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
     tally = None if keep else recorder.tally_for(callsite)
     if tally is not None:
         return tally.prepare()
-    held_bytes = recorder.hold()
+    held = recorder.hold()
     try:
         call = Call(recorder, callsite)
         call.open(None, trace_heap=keep, porous=False)
     finally:
-        recorder.unhold(held_bytes)
+        recorder.unhold(held)
     return call
 
 
@@ -253,16 +253,16 @@ def _begin(
     trace_heap: bool = False,
     porous: bool = False,
 ) -> Call:
-    held_bytes = recorder.hold()
+    held = recorder.hold()
     call = None
     try:
         call = Call(recorder, callsite)
         call.open(attributes, trace_heap=trace_heap, porous=porous)
-        call.begin_step(held_bytes)
+        call.begin_step(held)
     except BaseException:  # The program is interrupted: what it takes from here is its own.
         if call is not None:
             call.suspend()
-        recorder.unhold(held_bytes)
+        recorder.unhold(held)
         raise
     return call
 
@@ -299,6 +299,6 @@ def _recorder() -> Recorder | None:
         active.enabled = False
         _logger.warning("stratatrace could not start and is off", exc_info=True)
         return None
-    if recorder.config.disabled or (recorder.at_work and recorder.is_at_work):
+    if recorder.config.disabled or recorder.work.is_under_way:
         return None
     return recorder

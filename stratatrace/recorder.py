@@ -11,14 +11,14 @@ import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 from stratatrace.accounts import Account
 from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
-from stratatrace.measurement import Callsite
+from stratatrace.own_work import OwnWork
 from stratatrace.probes import (
     CollectorProbe,
     HighWaterProbe,
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from stratatrace.compiled import HighWaterAccount
-    from stratatrace.measurement import Measurement
+    from stratatrace.measurement import Callsite, Measurement
     from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.probes._counters import Tally
-    from stratatrace.tallies import Tallied
+    from stratatrace.tallies import Tallies
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import Account as AnyAccount
     from stratatrace.typing import HeapAccount, Pipeline, Sink
@@ -53,23 +52,7 @@ __all__ = ["Recorder", "active"]
 
 _logger = logging.getLogger("stratatrace")
 _MOST_CALLSITES = 4096
-# Past that, callsites share one.
-_OTHERS = Callsite(name="", function="")
-_NEVER_CALLED: Any = object()
 _ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
-
-
-# By what tallies are told apart: function, given name, budget, error.
-_Series = tuple[str, str | None, int | None, str | None]
-
-
-class _Work:
-    """A stretch of stratatrace's own work; whoever has it, is at it."""
-
-    __slots__ = ("__weakref__", "ended")
-
-    def __init__(self) -> None:
-        self.ended = False
 
 
 class _Habits:
@@ -125,27 +108,24 @@ class Recorder:
             rss_peak_method=None if resident is None else resident.method,
             collector=CollectorProbe(account),
         )
-        self._tallied: dict[_Series, Tallied] = {}
-        # Those of the callsites that were called; None where each call needs its Measurement.
-        self._tallies: dict[Callsite, Tally | None] | None = {} if self._can_tally else None
+        self.tallies = self._make_tallies()
         self.generation = 0
-        #: Threads that run stratatrace's own code, whose calls are not measured.
-        self.at_work: dict[int, ref[_Work]] = {}
+        #: Of whose threads no call is measured meanwhile.
+        self.work = OwnWork()
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
         """Begin to listen to the garbage collector, and to trace where that is for good."""
-        for tallied in self._tallied.values():
-            tallied.retired = False
-            self.metrics.attach(tallied.callsite, tallied.error_type, tallied)
+        if self.tallies is not None:
+            self.tallies.start()
         self.accounts.collector.start()
         if self._heap_probe is not None:
             self._heap_probe.open()
 
     def stop(self) -> None:
         """End what `start` began."""
-        for tallied in self._tallied.values():
-            tallied.retired = True
+        if self.tallies is not None:
+            self.tallies.stop()
         self.accounts.collector.stop()
         if self._heap_probe is not None:
             self._heap_probe.close()
@@ -179,59 +159,24 @@ class Recorder:
         habits.debt += ratio - due
         return due
 
-    @property
-    def _can_tally(self) -> bool:
-        """Whether calls without a span can be told by nothing but sums, in the compiled part."""
+    def _make_tallies(self) -> Tallies | None:
+        """Return the tallies; None where each call is told one by one, or without compiled code."""
         heap, rss = self.accounts.heap, self.accounts.rss
-        return (
-            native_obstacle() is None
-            and len(self.sinks) == len((self.metrics, self.spans))
-            and (heap is None or (heap.probe.per_thread and self._trace_ratio >= 1))
-            and (rss is None or not isinstance(rss, Account))
-        )
+        if (
+            native_obstacle() is not None
+            or len(self.sinks) > len((self.metrics, self.spans))
+            or (heap is not None and (not heap.probe.per_thread or self._trace_ratio < 1))
+            or isinstance(rss, Account)
+        ):
+            return None
+        from stratatrace.tallies import Tallies  # noqa: PLC0415 -- it is not always there
+
+        return Tallies(self.accounts, self.metrics, self.guard, self.judge)
 
     def tally_for(self, callsite: Callsite) -> Tally | None:
         """Return where a call is only added up; None where it needs a Measurement of its own."""
-        tallies = self._tallies
-        if tallies is None or not self.spans.silent:
-            return None
-        tally = tallies.get(callsite, _NEVER_CALLED)
-        return self._first_tally(callsite, tallies) if tally is _NEVER_CALLED else tally
-
-    def _first_tally(
-        self, callsite: Callsite, tallies: dict[Callsite, Tally | None]
-    ) -> Tally | None:
-        held_bytes = self.hold()
-        try:
-            if len(tallies) >= _MOST_CALLSITES:
-                tallies.clear()  # Of callsites that come and go; their sums are kept elsewhere.
-            sampled = callsite.sample_ratio is not None and callsite.sample_ratio < 1
-            tally = tallies[callsite] = None if sampled else self._tally_of(callsite, None)
-            return tally
-        finally:
-            self.unhold(held_bytes)
-
-    def _tally_of(self, callsite: Callsite, error_type: str | None) -> Tally:
-        from stratatrace.tallies import Tallied  # noqa: PLC0415 -- it is not always there
-
-        key = (callsite.function, callsite.label, callsite.budget_bytes, error_type)
-        tallied = self._tallied.get(key)
-        if tallied is None and len(self._tallied) >= _MOST_CALLSITES:
-            callsite, key = _OTHERS, (_OTHERS.function, None, None, error_type)
-            tallied = self._tallied.get(key)
-        if tallied is None:
-            tallied = Tallied(
-                callsite,
-                error_type,
-                heap=self.accounts.heap is not None,
-                rss=cast("HighWaterAccount | None", self.accounts.rss),
-                tally_of=self._tally_of,
-                judge=self.judge,
-                guard=self.guard,
-            )
-            self.metrics.attach(callsite, error_type, tallied)
-            self._tallied[key] = tallied  # The last: whatever fails before, is done anew.
-        return tallied.tally
+        tallies = self.tallies
+        return None if tallies is None or not self.spans.silent else tallies.of(callsite)
 
     def judge(self, measurement: Measurement) -> None:
         """Give *measurement* its score, where it can have one."""
@@ -266,7 +211,7 @@ class Recorder:
         """Whether a call is running that is measured."""
         return self.accounts.charging
 
-    def hold(self) -> int | None:
+    def hold(self) -> object:
         """Charge no call for what stratatrace takes and frees from here to `unhold`."""
         heap = self.accounts.heap
         try:
@@ -274,68 +219,37 @@ class Recorder:
         except Exception:
             return None  # The window that is open, and cannot be read, will tell.
 
-    def unhold(self, held_bytes: int | None, *, dropped_bytes: int = 0) -> None:
+    def unhold(self, held: object, *, dropped_bytes: int = 0) -> None:
         """Go on charging from where `hold` left off.
 
         Args:
-            held_bytes: What `hold` returned.
+            held: What `hold` returned.
             dropped_bytes: The size of what is dropped of our own after this.
         """
         heap = self.accounts.heap
-        if heap is None or held_bytes is None:
+        if heap is None or held is None:
             return
         try:  # Not contextlib.suppress: its object would be dropped after charging goes on.
-            heap.unhold(held_bytes, dropped_bytes)
+            heap.unhold(held, dropped_bytes)
         except Exception:
             return
 
     @contextmanager
     def own_work(self) -> Iterator[None]:
         """Charge no call for what this block takes and frees, and measure no call in it."""
-        held_bytes = self.hold()
-        began = self.begin_work()
+        held = self.hold()
+        began = self.work.begin()
         try:
             yield
         finally:
-            self.end_work(began)
+            self.work.end(began)
             del began
-            self.unhold(held_bytes)
-
-    def begin_work(self) -> _Work | None:
-        """Measure no call of this thread until `end_work`.
-
-        A sink may be a measured function itself, a pattern may name what stratatrace calls, and the
-        collector may run a measured finalizer at any moment: each would go round in circles.
-
-        Returns:
-            What to give to `end_work`: None where this is not the outermost of its kind. It ends,
-            too, when that is dropped, by an exception that was thrown into the thread meanwhile.
-        """
-        if self.is_at_work:
-            return None
-        began = _Work()
-        self.at_work[threading.get_ident()] = ref(began)
-        return began
-
-    def end_work(self, began: _Work | None) -> None:
-        """Measure this thread's calls again."""
-        if began is not None:
-            began.ended = True  # First, as it takes no memory.
-            self.at_work.pop(threading.get_ident(), None)
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether this thread runs stratatrace's own code."""
-        if not self.at_work:  # At nearly every call.
-            return False
-        reference = self.at_work.get(threading.get_ident())
-        work = None if reference is None else reference()
-        return work is not None and not work.ended
+            self.unhold(held)
 
     def after_fork_in_child(self) -> None:
         """Become the child's own recorder: no open windows, counters from zero."""
         self.generation += 1
-        self.at_work.clear()
+        self.work.after_fork_in_child()
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
         self.metrics.after_fork_in_child()

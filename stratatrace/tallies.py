@@ -7,10 +7,10 @@ only where the compiled part is there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stratatrace.errors import ProbeError
-from stratatrace.measurement import Measurement, Sums, error_type_of
+from stratatrace.measurement import Callsite, Measurement, Sums, error_type_of
 from stratatrace.probes import _counters
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from stratatrace.compiled import HighWaterAccount
     from stratatrace.guard import Guard
-    from stratatrace.measurement import Callsite
+    from stratatrace.telemetry.metrics import MetricSink
+    from stratatrace.windows import Accounts
 
-__all__ = ["Tallied"]
+__all__ = ["Tallied", "Tallies"]
 
 # What the compiled part keeps of each of the latest calls, in its order.
 _FIELDS = (
@@ -33,6 +34,91 @@ _FIELDS = (
     "rss_net_bytes",
     "rss_peak_bytes",
 )
+
+
+_MOST_CALLSITES = 4096
+# Past that, callsites share one.
+_OTHERS = Callsite(name="", function="")
+_NEVER_CALLED: Any = object()
+
+# By what tallies are told apart: function, given name, budget, error.
+_Series = tuple[str, str | None, int | None, str | None]
+
+
+class Tallies:
+    """The tallies of all callsites.
+
+    Args:
+        accounts: What calls are charged to.
+        metrics: Who is told of the sums.
+        guard: Counts what could not be read.
+        judge: Gives a Measurement its score.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        metrics: MetricSink,
+        guard: Guard,
+        judge: Callable[[Measurement], None],
+    ) -> None:
+        self.tallied: dict[_Series, Tallied] = {}
+        self._accounts = accounts
+        self._metrics = metrics
+        self._guard = guard
+        self._judge = judge
+        # Of the callsites that were called; None where each call needs its Measurement.
+        self._by_callsite: dict[Callsite, _counters.Tally | None] = {}
+
+    def start(self) -> None:
+        """Tell the metrics of all that is added up from now on."""
+        for tallied in self.tallied.values():
+            tallied.retired = False
+            self._metrics.attach(tallied.callsite, tallied.error_type, tallied)
+
+    def stop(self) -> None:
+        """Let the metrics forget what has no more calls."""
+        for tallied in self.tallied.values():
+            tallied.retired = True
+
+    def of(self, callsite: Callsite) -> _counters.Tally | None:
+        """Return where its calls are added up; None where a call needs its Measurement."""
+        tally = self._by_callsite.get(callsite, _NEVER_CALLED)
+        return self._first_of(callsite) if tally is _NEVER_CALLED else tally
+
+    def _first_of(self, callsite: Callsite) -> _counters.Tally | None:
+        heap = self._accounts.heap
+        held = None if heap is None else heap.hold()
+        try:
+            if len(self._by_callsite) >= _MOST_CALLSITES:
+                self._by_callsite.clear()  # Of callsites that come and go; their sums stay.
+            sampled = callsite.sample_ratio is not None and callsite.sample_ratio < 1
+            tally = None if sampled else self._ending_with(callsite, None)
+            self._by_callsite[callsite] = tally
+            return tally
+        finally:
+            if heap is not None:
+                heap.unhold(held)
+
+    def _ending_with(self, callsite: Callsite, error_type: str | None) -> _counters.Tally:
+        key = (callsite.function, callsite.label, callsite.budget_bytes, error_type)
+        tallied = self.tallied.get(key)
+        if tallied is None and len(self.tallied) >= _MOST_CALLSITES:
+            callsite, key = _OTHERS, (_OTHERS.function, None, None, error_type)
+            tallied = self.tallied.get(key)
+        if tallied is None:
+            tallied = Tallied(
+                callsite,
+                error_type,
+                heap=self._accounts.heap is not None,
+                rss=cast("HighWaterAccount | None", self._accounts.rss),
+                tally_of=self._ending_with,
+                judge=self._judge,
+                guard=self._guard,
+            )
+            self._metrics.attach(callsite, error_type, tallied)
+            self.tallied[key] = tallied  # The last: whatever fails before, is done anew.
+        return tallied.tally
 
 
 class Tallied:

@@ -115,7 +115,7 @@ class Account(Protocol):
 class HeapAccount(Account, Protocol):
     """An account from which our own work can be kept away.
 
-    A level is a number of bytes, or an object that stands for the hold which began there.
+    A hold is told by an object, or by the level in bytes at which it began.
     """
 
     @property
@@ -128,22 +128,22 @@ class HeapAccount(Account, Protocol):
         """Whether no other Python thread can be in the numbers."""
         ...
 
-    def charge(self, tab: Any, held_bytes: Any = None, /) -> None:
+    def charge(self, tab: Any, held: Any = None, /) -> None:
         """Charge *tab* from now on; what `hold` returned ends its holding."""
 
     def release(self, tab: Any, /) -> Any:
-        """Charge *tab* no more; return the level, for `unhold`."""
+        """Charge *tab* no more; return a hold that begins here, for `unhold`."""
         ...
 
     def calibrate(self) -> None:
         """Learn what an empty stretch reads."""
 
     def hold(self) -> Any:
-        """Charge nobody until `unhold`; return the level, or None where nobody is charged."""
+        """Charge nobody until `unhold`; return the hold, or None where nobody is charged."""
         ...
 
-    def unhold(self, level_bytes: Any, dropped_bytes: int = 0, /) -> int:
-        """Go on charging; return the bytes that were taken since that level."""
+    def unhold(self, held: Any, dropped_bytes: int = 0, /) -> int:
+        """Go on charging; return the bytes that were taken since the hold began."""
         ...
 
 

@@ -115,11 +115,11 @@ class Window:
             except Exception as error:
                 self._fail(self._heap_tab, error)
 
-    def resume(self, held_bytes: int | None = None) -> None:
+    def resume(self, held: object = None) -> None:
         """A step of the call begins.
 
         Args:
-            held_bytes: What the heap account's `hold` returned, where it was called.
+            held: What the heap account's `hold` returned, where it was called.
         """
         accounts = self._accounts
         try:
@@ -134,24 +134,24 @@ class Window:
         # The heap comes last, and first in `pause`, so that no other reading is in its numbers.
         try:
             if self._heap is not None:
-                self._resume_heap(self._heap, held_bytes)
-            elif accounts.heap is not None and held_bytes is not None:
-                accounts.heap.unhold(held_bytes)
+                self._resume_heap(self._heap, held)
+            elif accounts.heap is not None and held is not None:
+                accounts.heap.unhold(held)
         except Exception as error:
             self._fail(self._heap_tab, error)
 
-    def _resume_heap(self, heap: HeapAccount, held_bytes: int | None) -> None:
+    def _resume_heap(self, heap: HeapAccount, held: object) -> None:
         if not heap.probe.per_thread:
             self._shared = self._shared or not heap.alone
             self._others_ns = _others_at_most_ns()
-        heap.charge(self._heap_tab, held_bytes)
+        heap.charge(self._heap_tab, held)
 
-    def pause(self) -> int | None:
-        """The step has ended; return the heap account's level, for `unhold`."""
-        held_bytes = None
+    def pause(self) -> object:
+        """The step has ended; return the heap account's hold, for `unhold`."""
+        held = None
         try:
             if self._heap is not None and self._heap_tab.open:
-                held_bytes = self._pause_heap(self._heap)
+                held = self._pause_heap(self._heap)
         except Exception as error:
             self._fail(self._heap_tab, error)
         self._count_collections(1)
@@ -160,15 +160,15 @@ class Window:
                 self._rss.release(self._rss_tab)
         except Exception as error:
             self._fail(self._rss_tab, error)
-        return held_bytes
+        return held
 
-    def _pause_heap(self, heap: HeapAccount) -> int | None:
-        held_bytes: int | None = heap.release(self._heap_tab)
+    def _pause_heap(self, heap: HeapAccount) -> object:
+        held = heap.release(self._heap_tab)
         if not heap.probe.per_thread:
             # Processor time of others tells also of threads that came and went unseen.
             others_ns = _others_at_least_ns() - self._others_ns
             self._shared = self._shared or others_ns > _CLOCKS_NS or not heap.alone
-        return held_bytes
+        return held
 
     def close(self) -> None:
         """Let the probes go; the window must be paused.

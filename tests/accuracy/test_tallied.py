@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from heap_probes import tallied_of
 
 from stratatrace.config import Config
 from stratatrace.probes import native_obstacle
@@ -27,7 +28,7 @@ def test_what_is_added_up_is_true(scenario: Scenario) -> None:
         scenario.run()
     told = {
         tallied.callsite.name: sums
-        for tallied in recorder._tallied.values()
+        for tallied in tallied_of(recorder)
         if (sums := tallied.take()) is not None
     }
     for truth in scenario.truths:

@@ -9,6 +9,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from heap_probes import tallied_of
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -316,7 +317,7 @@ def test_the_first_call_of_a_function_is_not_charged_to_its_caller() -> None:
                 outer()
     finally:
         gc.enable()
-    for tallied in recorder._tallied.values():
+    for tallied in tallied_of(recorder):
         if tallied.callsite.name.startswith("outer"):
             sums = tallied.take()
             assert sums is not None

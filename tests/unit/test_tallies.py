@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from heap_probes import tallied_of
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -112,7 +113,7 @@ def test_a_call_is_tallied_only_where_nobody_asks_for_more(
     recorder = make(told)
     with active.replaced(recorder):
         keep([])
-        sums = [tallied.tally.in_flight for tallied in recorder._tallied.values()]
+        sums = [tallied.tally.in_flight for tallied in tallied_of(recorder)]
         assert sums == ([0] if tallied else [])
         assert told.values("call.count") == [1]
 
@@ -122,9 +123,9 @@ def test_one_callsite_may_ask_for_less(told: Told) -> None:
     recorder = told.recorder()
     with active.replaced(recorder):
         profile_memory(sample_ratio=0.5)(lambda: None)()
-        assert not recorder._tallied
+        assert not tallied_of(recorder)
         profile_memory(sample_ratio=1)(lambda: None)()
-        assert len(recorder._tallied) == 1
+        assert len(tallied_of(recorder)) == 1
 
 
 def test_measure_and_blocks_have_their_numbers(told: Told) -> None:
@@ -235,14 +236,14 @@ def test_calls_that_end_under_another_configuration_are_counted(told: Told) -> N
 
 def test_the_number_of_tallies_is_bounded(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """Functions that are made anew for ever share one, and none of their calls is lost."""
-    monkeypatch.setattr("stratatrace.recorder._MOST_CALLSITES", 10)
+    monkeypatch.setattr("stratatrace.tallies._MOST_CALLSITES", 10)
     recorder = told.recorder()
     with active.replaced(recorder):
         for number in range(50):
             profile_memory(name=f"call {number}")(lambda: None)()
-        assert len(recorder._tallied) <= 11
-        assert recorder._tallies is not None
-        assert len(recorder._tallies) <= 10
+        assert len(tallied_of(recorder)) <= 11
+        assert recorder.tallies is not None
+        assert len(recorder.tallies._by_callsite) <= 10
         assert sum(told.values("call.count")) == 50
 
 
@@ -277,7 +278,7 @@ def test_a_forked_child_counts_from_zero(told: Told) -> None:
                 keep([])
                 count = sum(
                     sums.calls
-                    for tallied in recorder._tallied.values()
+                    for tallied in tallied_of(recorder)
                     if (sums := tallied.take()) is not None
                 )
                 os.write(write, bytes([count]))

@@ -16,7 +16,12 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from setting import assert_all_is_well, install, measured  # type: ignore[import-not-found]
+from setting import (  # type: ignore[import-not-found]
+    assert_all_is_well,
+    install,
+    measured,
+    tallied_of,
+)
 
 from stratatrace.probes import _counters
 from stratatrace.recorder import active
@@ -144,7 +149,7 @@ gc.collect()
 assert_all_is_well(recorder)
 if sys.argv[1] == "tallied":
     assert recorder.guard.failures == 0
-    for tallied in recorder._tallied.values():
+    for tallied in tallied_of(recorder):
         assert tallied.tally.in_flight == 0, (tallied.callsite, tallied.tally.in_flight)
     active.install(None)
     assert not _counters.is_counting()

@@ -228,7 +228,7 @@ def test_what_nobody_can_end_is_charged_no_more() -> None:
     account.charge(_counters.Tab())
     assert not account.charging
     account.hold()
-    if recorder._tallies is not None:
+    if recorder.tallies is not None:
         tally = recorder.tally_for(module_function._self_callsite)
         tally.begin()
         assert not account.charging

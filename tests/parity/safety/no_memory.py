@@ -10,7 +10,12 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from setting import assert_all_is_well, install, measured  # type: ignore[import-not-found]
+from setting import (  # type: ignore[import-not-found]
+    assert_all_is_well,
+    install,
+    measured,
+    tallied_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +62,7 @@ for nth in range(MOST_ALLOCATIONS):
     outcome(block.__enter__, nth)
     block.__exit__(None, None, None)
     assert_all_is_well(recorder)
-    for tallied in recorder._tallied.values():
+    for tallied in tallied_of(recorder):
         told = tallied.tally.take
         taken = outcome(told, nth % 20)
         # What could not be told is told the next time.

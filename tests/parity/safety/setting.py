@@ -15,7 +15,9 @@ from stratatrace.testing import ListSink
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["assert_all_is_well", "install", "measured"]
+    from stratatrace.tallies import Tallied
+
+__all__ = ["assert_all_is_well", "install", "measured", "recorder_for", "tallied_of"]
 
 # The programs give it what no type checker would let pass.
 measured: Callable[..., Any] = profile_memory
@@ -42,6 +44,11 @@ def install(way: str) -> Recorder:
     return recorder
 
 
+def tallied_of(recorder: Recorder) -> list[Tallied]:
+    """Return the sums of *recorder*, none where it tells of each call."""
+    return [] if recorder.tallies is None else list(recorder.tallies.tallied.values())
+
+
 def assert_all_is_well(recorder: Recorder) -> None:
     """Fail where a call is still charged, or what the program takes is not counted."""
     assert active.enabled
@@ -50,7 +57,7 @@ def assert_all_is_well(recorder: Recorder) -> None:
     rss = recorder.accounts.rss
     # The account that is written in Python may miss an end that there was no memory for.
     assert rss is None or isinstance(rss, Account) or not rss.charging
-    assert not recorder.is_at_work
+    assert not recorder.work.is_under_way
     _holds()
     before, _ = _counters.mark()
     block = bytearray(BLOCK_BYTES)

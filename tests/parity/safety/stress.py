@@ -19,6 +19,7 @@ from setting import (  # type: ignore[import-not-found]
     install,
     measured,
     recorder_for,
+    tallied_of,
 )
 
 from stratatrace.probes import _counters
@@ -156,7 +157,7 @@ shared.clear()
 if not changes:
     told, run = calls_of(recorder), sum(steps for _, steps in done)
     assert 0 <= told - run <= sum(calls for calls, _ in done), (told, run)
-    assert all(tallied.tally.in_flight == 0 for tallied in recorder._tallied.values())
+    assert all(tallied.tally.in_flight == 0 for tallied in tallied_of(recorder))
 recorder = install("tallied")
 assert_all_is_well(recorder)
 active.install(None)
