@@ -5,6 +5,7 @@ from __future__ import annotations
 from stratatrace.configure import configure, shutdown
 from stratatrace.errors import StratatraceError
 from stratatrace.measurement import Measurement
+from stratatrace.pressure import memory_pressure
 from stratatrace.profile import measure, profile_memory
 from stratatrace.propagation import propagate
 from stratatrace.version import __version__
@@ -15,6 +16,7 @@ __all__ = [
     "__version__",
     "configure",
     "measure",
+    "memory_pressure",
     "profile_memory",
     "propagate",
     "shutdown",

@@ -6,6 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stratatrace.config import Config
+from stratatrace.errors import InvalidValueError
+from stratatrace.pressure import LEVELS
+from stratatrace.pressure.reading import Look, MemoryScope, PressureThresholds
+from stratatrace.pressure.sources import readings
+from stratatrace.pressure.watching import watcher
 from stratatrace.recorder import Recorder, active
 
 if TYPE_CHECKING:
@@ -15,9 +20,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from stratatrace.measurement import Measurement
+    from stratatrace.pressure.reading import Level
     from stratatrace.typing import Scope
 
-__all__ = ["ListSink", "recording"]
+__all__ = ["ListSink", "recording", "under_pressure"]
 
 
 class ListSink:
@@ -66,3 +72,48 @@ def recording(
     recorder.guard.strict = strict
     with active.replaced(recorder):
         yield sink
+
+
+@contextmanager
+def under_pressure(level: Level = "critical") -> Iterator[None]:
+    """Have `memory_pressure()` read that level within the block.
+
+    Whoever is subscribed has been told when the block begins, and of the true level when it has
+    ended. Of thresholds other than those that hold by default, the level may be another one.
+
+    Args:
+        level: ``normal``, ``warning`` or ``critical``.
+
+    Raises:
+        InvalidValueError: There is no such level.
+    """
+    if level not in LEVELS:
+        msg = f"there is no level {level!r} of pressure: choose one of {', '.join(LEVELS)}"
+        raise InvalidValueError(msg)
+    thresholds = PressureThresholds()
+    ratio = dict(
+        zip(LEVELS, (0.0, thresholds.warning_ratio, thresholds.critical_ratio), strict=True)
+    )
+    source = readings.source
+    readings.source = _Pretended(round(ratio[level] * _PRETENDED_BYTES))
+    try:
+        readings.forget()
+        watcher.tell_all(at_once=True)
+        yield
+    finally:
+        readings.source = source
+        readings.forget()
+        watcher.tell_all(at_once=True)
+
+
+_PRETENDED_BYTES = 1000 * 2**20
+
+
+class _Pretended:
+    """A machine that uses so much of a thousand MiB."""
+
+    def __init__(self, used_bytes: int) -> None:
+        self._used_bytes = used_bytes
+
+    def read(self) -> Look:
+        return Look((MemoryScope("machine", self._used_bytes, _PRETENDED_BYTES),))
