@@ -19,6 +19,7 @@ from stratatrace.config import Config
 from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
 from stratatrace.own_work import OwnWork
+from stratatrace.pressure.sources import readings
 from stratatrace.probes import (
     CollectorProbe,
     HighWaterProbe,
@@ -91,7 +92,7 @@ class Recorder:
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
         self.metrics = active.metrics_of(meter_provider)
-        self.metrics.count_failures = lambda: self.guard.failures
+        self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
         self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
@@ -372,5 +373,6 @@ def _config_of_environment() -> Config:
 
 
 active = _Active()
+readings.own_work = active.own_work
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=active.after_fork_in_child)

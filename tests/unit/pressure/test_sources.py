@@ -14,11 +14,13 @@ from kernel_trees import MIB, Tree, container_v2, stall_text
 
 import stratatrace
 from stratatrace import memory_pressure
+from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.pressure import MemoryScope, PressureThresholds
 from stratatrace.pressure.reading import Look
 from stratatrace.pressure.sources import Sources, readings
 from stratatrace.probes.psi import Stall
+from stratatrace.testing import recording
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "pressed.py"
 
@@ -168,6 +170,18 @@ def test_misuse_raises(options: dict[str, Any], error: type[Exception]) -> None:
     """At once, and names what was given."""
     with pytest.raises(error, match=next(iter(options))):
         memory_pressure(**options)
+
+
+def test_a_measured_call_is_not_charged() -> None:
+    """The look that is kept is ours."""
+    with recording(Config(probe="tracemalloc")):
+        memory_pressure(max_age_seconds=0)
+        _, empty = stratatrace.measure(lambda: None)
+        readings.forget()
+        _, asking = stratatrace.measure(memory_pressure)
+    assert empty.heap_net_bytes == 0
+    assert asking.heap_net_bytes == pytest.approx(0, abs=200)
+    assert asking.heap_peak_bytes == pytest.approx(0, abs=1000)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
