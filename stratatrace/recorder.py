@@ -31,6 +31,7 @@ from stratatrace.probes import (
 )
 from stratatrace.scoring import SCORERS, Baseline
 from stratatrace.telemetry.metrics import MetricSink
+from stratatrace.telemetry.monitors import monitor_metrics
 from stratatrace.telemetry.spans import SpanSink
 from stratatrace.windows import Accounts
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.probes._counters import Tally
     from stratatrace.tallies import Tallies
+    from stratatrace.telemetry.monitors import MonitorMetrics
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import Account as AnyAccount
     from stratatrace.typing import HeapAccount, Pipeline, Sink
@@ -89,6 +91,7 @@ class Recorder:
     ) -> None:
         self.config = config
         self.pipeline = pipeline
+        self.meter_provider = meter_provider
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
         self.metrics = active.metrics_of(meter_provider)
@@ -311,6 +314,12 @@ class _Active:
                     self.install(Recorder(_config_of_environment()))
                     self.configured = False
         return cast("Recorder", self._recorder)
+
+    @property
+    def monitor_metrics(self) -> MonitorMetrics:
+        """The gauges of memory monitors, of the provider that is told of calls as well."""
+        recorder = self._recorder
+        return monitor_metrics(recorder.meter_provider if recorder is not None else None)
 
     @property
     def measuring(self) -> bool:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "SCOPE", "SPAN_ATTRIBUTES", "Attribute", "Metric"]
+__all__ = [
+    "METRICS",
+    "MONITOR_ATTRIBUTES",
+    "MONITOR_METRICS",
+    "SCOPE",
+    "SPAN_ATTRIBUTES",
+    "Attribute",
+    "Metric",
+]
 
 #: Name of the instrumentation scope of all spans and metrics.
 SCOPE = "stratatrace"
@@ -187,6 +195,61 @@ METRICS = (
     CALL_HEAP_PEAK,
     CALL_RSS_PEAK,
     SELF_ERRORS,
+)
+
+MONITOR_NAME = Attribute("stratatrace.monitor.name", "string", "The name of the monitor.")
+MONITOR_ALERT = Attribute(
+    "stratatrace.monitor.alert",
+    "string",
+    "`threshold`: use has crossed one; `rise`: it rises steadily. Of the alerts only.",
+)
+
+#: What the metrics and log records of a monitor carry.
+MONITOR_ATTRIBUTES = (MONITOR_NAME, MONITOR_ALERT)
+
+MONITOR_USED = Metric(
+    "stratatrace.monitor.used",
+    "Gauge",
+    "By",
+    "What the processes use; of a single process only where that is asked for.",
+)
+MONITOR_PEAK = Metric(
+    "stratatrace.monitor.peak", "Gauge", "By", "The highest use since the monitor was started."
+)
+MONITOR_PROCESSES = Metric(
+    "stratatrace.monitor.processes", "Gauge", "{process}", "Processes of the tree, where it is one."
+)
+MONITOR_LIMIT = Metric(
+    "stratatrace.monitor.limit",
+    "Gauge",
+    "By",
+    "What may be used: the monitor's own limit, or that of the fullest scope.",
+)
+MONITOR_UTILIZATION = Metric(
+    "stratatrace.monitor.utilization", "Gauge", "1", "The share of that limit that is in use."
+)
+MONITOR_RISE = Metric(
+    "stratatrace.monitor.rise", "Gauge", "By/s", "The rate of a steady rise, while there is one."
+)
+MONITOR_TIME_LEFT = Metric(
+    "stratatrace.monitor.time_left",
+    "Gauge",
+    "s",
+    "Until nothing is left, at the rate of a steady rise, while there is one.",
+)
+MONITOR_ALERTS = Metric(
+    "stratatrace.monitor.alerts", "Counter", "{alert}", "Alerts of the monitor, by kind."
+)
+
+MONITOR_METRICS = (
+    MONITOR_USED,
+    MONITOR_PEAK,
+    MONITOR_PROCESSES,
+    MONITOR_LIMIT,
+    MONITOR_UTILIZATION,
+    MONITOR_RISE,
+    MONITOR_TIME_LEFT,
+    MONITOR_ALERTS,
 )
 
 #: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.

@@ -11,10 +11,12 @@ from stratatrace.measurement import Measurement
 from stratatrace.telemetry import semconv
 
 NAMES = [a.name for a in semconv.SPAN_ATTRIBUTES]
-UNITS = {"By", "s", "1", "{call}", "{error}"}
+UNITS = {"By", "s", "1", "{call}", "{error}", "By/s", "{process}", "{alert}"}
+METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS)
+MONITOR_NAMES = [a.name for a in semconv.MONITOR_ATTRIBUTES]
 
 
-@pytest.mark.parametrize("names", [NAMES, [m.name for m in semconv.METRICS]])
+@pytest.mark.parametrize("names", [NAMES, [m.name for m in METRICS], MONITOR_NAMES])
 def test_names_are_unique_and_well_formed(names: list[str]) -> None:
     """Lowercase, dotted, in our namespace or one of the stable ones, and without `_total`."""
     assert len(set(names)) == len(names)
@@ -23,7 +25,7 @@ def test_names_are_unique_and_well_formed(names: list[str]) -> None:
         assert "total" not in name
 
 
-@pytest.mark.parametrize("metric", semconv.METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_metrics_have_a_unit_and_a_fitting_instrument(metric: semconv.Metric) -> None:
     """Units are UCUM; bytes that can shrink are in no Counter and no Histogram."""
     assert metric.unit in UNITS
