@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import lru_cache
-from itertools import combinations
-from statistics import median
+from itertools import combinations, pairwise
+from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
 from stratatrace.errors import InvalidValueError
@@ -25,7 +25,7 @@ from stratatrace.errors import InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MannKendall", "mann_kendall", "rises_steadily", "theil_sen"]
+__all__ = ["MannKendall", "SteadyRise", "mann_kendall", "rises_steadily", "theil_sen"]
 
 # Up to here the chance is counted out where no values are equal; the normal distribution is close
 # enough beyond.
@@ -35,6 +35,9 @@ _MOST_COUNTED = 10
 _LEAST_OF_FIRST_HALF = 1 / 3
 _LEAST_OF_SECOND_HALF = 1 / 2
 _SHORTEST = 8
+_CLEAR_ERRORS = 5.0
+_MOST_ALIKE = 0.99
+_ROUNDING = 1e-18
 
 
 class MannKendall(NamedTuple):
@@ -48,6 +51,15 @@ class MannKendall(NamedTuple):
     p_rising: float
     #: The chance that a series without a trend falls as much, or more.
     p_falling: float
+
+
+class SteadyRise(NamedTuple):
+    """The slopes of a series that rises all along, in units of value by unit of time."""
+
+    slope: float
+    #: Of the earlier and of the later half of its values.
+    first_half_slope: float
+    second_half_slope: float
 
 
 def mann_kendall(values: Sequence[float]) -> MannKendall:
@@ -93,9 +105,13 @@ def theil_sen(times: Sequence[float], values: Sequence[float]) -> float:
 
 
 def rises_steadily(
-    times: Sequence[float], values: Sequence[float], *, p_at_most: float = 0.01
-) -> float | None:
-    """Return the slope of a series that rises all along; None where it does not.
+    times: Sequence[float],
+    values: Sequence[float],
+    *,
+    p_at_most: float = 0.01,
+    independent: bool = True,
+) -> SteadyRise | None:
+    """Return the slopes of a series that rises all along; None where it does not.
 
     That is one which hardly rises so by chance, and whose second half goes on rising at half the
     slope or more: not one that has made a step, or that fills up and then stays.
@@ -103,16 +119,46 @@ def rises_steadily(
     Args:
         times: When each value was seen, ascending.
         values: As many values, 8 or more.
-        p_at_most: The chance that a series of independent values without a trend is taken for one.
+        p_at_most: The chance that a series without a trend passes the test.
+        independent: Whether each value is unlike the one before it but for the trend. Else the
+            slope must also be clear of noise that lasts: five times its standard error, where the
+            series counts as shorter by how alike neighbours are.
     """
-    if len(values) < _SHORTEST or mann_kendall(values).p_rising > p_at_most:
+    if len(values) < _SHORTEST:
+        return None
+    if mann_kendall(values).p_rising > p_at_most:
         return None
     slope = theil_sen(times, values)
+    if not independent and _standard_errors(times, values, slope) < _CLEAR_ERRORS:
+        return None
     middle = len(values) // 2
     first = theil_sen(times[:middle], values[:middle])
     second = theil_sen(times[middle:], values[middle:])
     steady = first >= slope * _LEAST_OF_FIRST_HALF and second >= slope * _LEAST_OF_SECOND_HALF
-    return slope if slope > 0 and steady else None
+    return SteadyRise(slope, first, second) if slope > 0 and steady else None
+
+
+def _standard_errors(times: Sequence[float], values: Sequence[float], slope: float) -> float:
+    """Return how many of its standard errors a slope is, where neighbours are alike.
+
+    The error is that of as many values as would tell as much if each were independent. What is left
+    of a series without its slope looks less alike than it is, the more so the shorter it is.
+    """
+    count = len(values)
+    apart = _distances([y - slope * x for x, y in zip(times, values, strict=True)])
+    left = sum(distance * distance for distance in apart)
+    taken = slope * slope * sum(distance * distance for distance in _distances(times))
+    if left <= taken * _ROUNDING:
+        return math.inf
+    alike = sum(one * two for one, two in pairwise(apart)) / left
+    alike = min(max((count * alike + 2) / (count - 4), 0.0), _MOST_ALIKE)
+    independent = count * (1 - alike) / (1 + alike)
+    return math.sqrt(taken / left * independent)
+
+
+def _distances(values: Sequence[float]) -> list[float]:
+    middle = fmean(values)
+    return [value - middle for value in values]
 
 
 def _sign(number: float) -> int:

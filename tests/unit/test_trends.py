@@ -190,27 +190,55 @@ def _random_walk(chance: random.Random) -> list[float]:
     return list(itertools.accumulate(chance.gauss(0, 0.1) for _ in range(COUNT)))
 
 
-def _share_taken(kind: Callable[[random.Random], list[float]], p_at_most: float) -> float:
+def _share_taken(
+    kind: Callable[[random.Random], list[float]], *, p_at_most: float = 0.001, independent: bool
+) -> float:
     taken = sum(
-        rises_steadily(range(COUNT), kind(random.Random(seed)), p_at_most=p_at_most) is not None
+        rises_steadily(
+            range(COUNT), kind(random.Random(seed)), p_at_most=p_at_most, independent=independent
+        )
+        is not None
         for seed in range(RUNS)
     )
     return taken / RUNS
 
 
+@pytest.mark.parametrize("independent", [True, False])
 @pytest.mark.parametrize("kind", [_rise, _saw, _stairs])
-def test_a_steady_rise_is_found(kind: Callable[[random.Random], list[float]]) -> None:
+def test_a_steady_rise_is_found(
+    kind: Callable[[random.Random], list[float]], independent: bool
+) -> None:
     """Under noise, as a saw, and in stairs."""
-    assert _share_taken(kind, 0.001) >= 0.95
+    assert _share_taken(kind, independent=independent) >= 0.9
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"),
-    [(_noise, 0.0), (_filling, 0.01), (_step, 0.04), (_wandering, 0.03), (_random_walk, 0.2)],
+    ("kind", "most", "most_clear"),
+    [
+        (_noise, 0.0, 0.0),
+        (_filling, 0.01, 0.01),
+        (_step, 0.04, 0.01),
+        (_wandering, 0.04, 0.02),
+        (_random_walk, 0.2, 0.1),
+    ],
 )
-def test_what_is_no_steady_rise(kind: Callable[[random.Random], list[float]], most: float) -> None:
+def test_what_is_no_steady_rise(
+    kind: Callable[[random.Random], list[float]], most: float, most_clear: float
+) -> None:
     """Is hardly taken for one; a walk at random is, at times, and by its nature."""
-    assert _share_taken(kind, 0.001) <= most
+    assert _share_taken(kind, independent=True) <= most
+    assert _share_taken(kind, independent=False) <= most_clear
+
+
+def test_a_clear_rise_under_noise_that_lasts() -> None:
+    """Is found by its height, however much alike its neighbours are."""
+
+    def kind(chance: random.Random) -> list[float]:
+        return [time / COUNT + y / 20 for time, y in enumerate(_random_walk(chance))]
+
+    assert _share_taken(kind, independent=False) >= 0.95
+    line = [0.1 * time for time in range(COUNT)]
+    assert rises_steadily(range(COUNT), line, independent=False) is not None
 
 
 @pytest.mark.parametrize("p_at_most", [0.05, 0.01])
@@ -242,7 +270,7 @@ def test_equal_values_do_not_break_the_promise() -> None:
 def test_too_few_values() -> None:
     """Say nothing."""
     assert rises_steadily(range(7), range(7), p_at_most=0.5) is None
-    assert rises_steadily(range(8), range(8)) == 1.0
+    assert rises_steadily(range(8), range(8)) == (1.0, 1.0, 1.0)
 
 
 def test_a_slope_that_is_mostly_nothing() -> None:
