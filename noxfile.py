@@ -24,6 +24,8 @@ CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
 PROGRAMS = (
     "unit/cli",
     "unit/exporters",
+    "unit/guards/test_monitor_programs.py",
+    "unit/pressure/test_pressure_programs.py",
     "unit/test_configure.py",
     "unit/test_propagation.py",
     "parity",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stratatrace.configure import configure, shutdown
 from stratatrace.errors import StratatraceError
+from stratatrace.guards.monitor import MemoryMonitor
 from stratatrace.measurement import Measurement
 from stratatrace.pressure import memory_pressure
 from stratatrace.profile import measure, profile_memory
@@ -12,6 +13,7 @@ from stratatrace.version import __version__
 
 __all__ = [
     "Measurement",
+    "MemoryMonitor",
     "StratatraceError",
     "__version__",
     "configure",

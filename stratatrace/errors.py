@@ -7,6 +7,7 @@ who knows nothing of us would catch.
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyStartedError",
     "CommandError",
     "InvalidTypeError",
     "InvalidValueError",
@@ -42,6 +43,10 @@ class MissingExtraError(StratatraceError, ImportError):
 
 class NotReadyError(StratatraceError, RuntimeError):
     """A value was asked for before it existed."""
+
+
+class AlreadyStartedError(StratatraceError, RuntimeError):
+    """Something was started that is running already."""
 
 
 class OutputError(StratatraceError, OSError):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kernel_trees import MIB, Tree, container_v2, stall_text
@@ -22,7 +17,8 @@ from stratatrace.pressure.sources import Sources, readings
 from stratatrace.probes.psi import Stall
 from stratatrace.testing import recording
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "pressed.py"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Counting:
@@ -182,22 +178,3 @@ def test_a_measured_call_is_not_charged() -> None:
     assert empty.heap_net_bytes == 0
     assert asking.heap_net_bytes == pytest.approx(0, abs=200)
     assert asking.heap_peak_bytes == pytest.approx(0, abs=1000)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_forked_children() -> None:
-    """A child looks for itself, and its watching starts when it is used."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert json.loads(ran.stdout) == {
-        "child inherits a look": False,
-        "child inherits a thread": False,
-        "child was told": ["critical"],
-        "parent was told": ["critical", "normal"],
-    }

@@ -1,0 +1,1 @@
+"""What looks after memory while a program runs."""
