@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stratatrace.configure import configure, shutdown
-from stratatrace.errors import StratatraceError
+from stratatrace.errors import MemoryLimitExceeded, StratatraceError
+from stratatrace.guards.limit import memory_limit
 from stratatrace.guards.monitor import MemoryMonitor
 from stratatrace.measurement import Measurement
 from stratatrace.pressure import memory_pressure
@@ -13,11 +14,13 @@ from stratatrace.version import __version__
 
 __all__ = [
     "Measurement",
+    "MemoryLimitExceeded",
     "MemoryMonitor",
     "StratatraceError",
     "__version__",
     "configure",
     "measure",
+    "memory_limit",
     "memory_pressure",
     "profile_memory",
     "propagate",

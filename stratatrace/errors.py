@@ -6,11 +6,22 @@ who knows nothing of us would catch.
 
 from __future__ import annotations
 
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+    from stratatrace.measurement import Callsite, Measurement
+
 __all__ = [
     "AlreadyStartedError",
     "CommandError",
     "InvalidTypeError",
     "InvalidValueError",
+    "IsolationError",
+    "IsolationTimeoutError",
+    "MemoryLimitExceeded",
     "MissingExtraError",
     "NotReadyError",
     "OutputError",
@@ -55,6 +66,78 @@ class OutputError(StratatraceError, OSError):
 
 class ProbeError(StratatraceError, RuntimeError):
     """A source of memory numbers could not be read. Never leaves the package: the field is None."""
+
+
+class MemoryLimitExceeded(StratatraceError, MemoryError):  # noqa: N818 -- a name to be read aloud
+    """The process has grown by more than a `memory_limit` allows.
+
+    Args:
+        message: What was exceeded, and by how much.
+        budget_bytes: What the limit allows.
+        used_bytes: By how much the process had grown when it was looked at; None where an
+            allocation was refused before that.
+        callsite: Where the limit stands.
+        top: What had allocated most, the largest first, where tracemalloc was tracing: triples of
+            file, line and bytes.
+    """
+
+    #: What is raised asynchronously is made by the interpreter in the thread that it is raised in,
+    #: with no arguments: they wait here, by the id of the thread.
+    _announced: ClassVar[dict[int, dict[str, Any]]] = {}
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        budget_bytes: int | None = None,
+        used_bytes: int | None = None,
+        callsite: Callsite | None = None,
+        top: tuple[tuple[str, int, int], ...] = (),
+    ) -> None:
+        told: dict[str, Any] = {}
+        if message is None:
+            told = self._announced.pop(get_ident(), {})
+            message = told.get("message", "the process has grown beyond its memory limit")
+        super().__init__(message)
+        #: What the limit allows, in bytes.
+        self.budget_bytes: int | None = told.get("budget_bytes", budget_bytes)
+        #: By how much the process had grown since the limit was entered, in bytes; other threads
+        #: are in it.
+        self.used_bytes: int | None = told.get("used_bytes", used_bytes)
+        #: Where the limit stands.
+        self.callsite: Callsite | None = told.get("callsite", callsite)
+        #: What had allocated most: triples of file, line and bytes, the largest first.
+        self.top = top
+        #: The numbers of the child that it was exceeded in, where there was one.
+        self.measurement: Measurement | None = None
+        self._limit_key: int | None = told.get("key")
+
+    def __str__(self) -> str:
+        """Return the message, and what had allocated most."""
+        lines = (f"{size:>12} B  {file}:{line}" for file, line, size in self.top)
+        return "\n".join((super().__str__(), *lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by value: a child process raises it in its parent."""
+        return (type(self), self.args, self.__dict__.copy())
+
+
+class IsolationError(StratatraceError, RuntimeError):
+    """What was run in a child process could not be sent there or brought back, or the child died.
+
+    Args:
+        message: What went wrong.
+        exit_code: The child's exit status; negative where a signal ended it, None where it began
+            not at all.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class IsolationTimeoutError(IsolationError, TimeoutError):
+    """What was run in a child process took longer than it was given, and was ended."""
 
 
 class CommandError(StratatraceError):

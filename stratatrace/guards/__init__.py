@@ -1,1 +1,1 @@
-"""What looks after memory while a program runs."""
+"""What looks after memory while a program runs: limits that hold, and monitors."""

@@ -53,6 +53,17 @@ BUDGET = Attribute("stratatrace.budget", "int", "Heap peak that the call may rea
 BUDGET_EXCEEDED = Attribute(
     "stratatrace.budget.exceeded", "boolean", "Whether the heap peak broke the budget."
 )
+LIMIT_EXCEEDED = Attribute(
+    "stratatrace.limit.exceeded",
+    "boolean",
+    "Whether a memory limit was exceeded that was entered in the span.",
+)
+LIMIT_BUDGET = Attribute(
+    "stratatrace.limit.budget", "int", "By how much that limit let the process grow, in bytes."
+)
+LIMIT_USED = Attribute(
+    "stratatrace.limit.used", "int", "By how much the process had grown when it was seen, in bytes."
+)
 GC_TIME = Attribute(
     "stratatrace.gc.time", "double", "Time of the garbage collector in the call, in seconds."
 )
@@ -145,6 +156,9 @@ SPAN_ATTRIBUTES = (
     GC_TIME,
     BUDGET_EXCEEDED,
     ERROR_TYPE,
+    LIMIT_EXCEEDED,
+    LIMIT_BUDGET,
+    LIMIT_USED,
 )
 
 CALL_COUNT = Metric("stratatrace.call.count", "Counter", "{call}", "Calls that ended.")
@@ -182,6 +196,12 @@ CALL_RSS_PEAK = Metric(
 SELF_ERRORS = Metric(
     "stratatrace.self.errors", "Counter", "{error}", "Failures inside stratatrace itself."
 )
+LIMITS_EXCEEDED = Metric(
+    "stratatrace.limit.exceeded",
+    "Counter",
+    "{limit}",
+    "Blocks and calls in which the process grew by more than their memory limit.",
+)
 
 METRICS = (
     CALL_COUNT,
@@ -195,6 +215,7 @@ METRICS = (
     CALL_HEAP_PEAK,
     CALL_RSS_PEAK,
     SELF_ERRORS,
+    LIMITS_EXCEEDED,
 )
 
 MONITOR_NAME = Attribute("stratatrace.monitor.name", "string", "The name of the monitor.")

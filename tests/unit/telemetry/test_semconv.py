@@ -11,7 +11,7 @@ from stratatrace.measurement import Measurement
 from stratatrace.telemetry import semconv
 
 NAMES = [a.name for a in semconv.SPAN_ATTRIBUTES]
-UNITS = {"By", "s", "1", "{call}", "{error}", "By/s", "{process}", "{alert}"}
+UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}"}
 METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS)
 MONITOR_NAMES = [a.name for a in semconv.MONITOR_ATTRIBUTES]
 

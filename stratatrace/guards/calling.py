@@ -1,0 +1,223 @@
+"""Callables of every kind under a limit.
+
+A function is under it while it runs. What suspends is under it step by step: what others take
+while it is suspended is not counted, and where its step has taken too much it is thrown into *it*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from stratatrace.guards.entering import CallEntrance
+from stratatrace.guards.leaving import judge
+from stratatrace.guards.loops import is_running_loop
+from stratatrace.guards.opened import OpenLimit
+from stratatrace.guards.watchdog import watchdog
+from stratatrace.recorder import active
+from stratatrace.wrapping import (
+    Owned,
+    Stepped,
+    Stepwise,
+    WrappedFunction,
+    async_items,
+    kind_of,
+    named,
+    steps,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from stratatrace.errors import MemoryLimitExceeded
+    from stratatrace.measurement import Callsite
+
+__all__ = ["LimitedFunction", "limited"]
+
+
+class LimitedFunction(WrappedFunction):
+    """A callable whose calls have a memory limit."""
+
+
+def limited(
+    target: Callable[..., Any],
+    callsite: Callsite,
+    budget_bytes: int,
+    on_exceed: Callable[[MemoryLimitExceeded], object] | None = None,
+) -> LimitedFunction:
+    """Return *target*, under a limit at every call.
+
+    Args:
+        target: Any callable but a class.
+        callsite: How it is described.
+        budget_bytes: By how much the process may grow in a call.
+        on_exceed: Called in place of raising; None raises.
+    """
+    again = (limited, callsite, budget_bytes, on_exceed)
+    call = _CALLS[kind_of(target)](target, callsite, budget_bytes, on_exceed)
+    return wrapped(target, call, again, LimitedFunction)
+
+
+class _LimitedSteps(Stepped):
+    """A limit for what is driven step by step: open while a step runs."""
+
+    def __init__(
+        self,
+        callsite: Callsite,
+        budget_bytes: int,
+        on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+        *,
+        waits: bool,
+    ) -> None:
+        self._callsite = callsite
+        self._budget_bytes = budget_bytes
+        self._on_exceed = on_exceed
+        #: Whether its steps end in waiting, which an error may take the place of.
+        self._waits = waits
+        self._limit: OpenLimit | None = None
+        self._used_bytes = 0
+        self._is_over = False
+        self._told = False
+        #: Whether it was thrown in: what swallows it gets one step before it is again.
+        self._thrown = False
+
+    def resume(self) -> MemoryLimitExceeded | None:
+        """A step begins."""
+        refusal = None
+        with active.own_work():
+            last, self._limit = self._limit, None
+            if last is not None and last.raises and self._is_over and not self._thrown:
+                refusal = last.error(last.used_bytes)
+            limit = OpenLimit(
+                self._budget_bytes,
+                self._callsite,
+                self._on_exceed,
+                stepped=True,
+                earlier_bytes=self._used_bytes,
+            )
+            limit.told = self._told
+            limit.leaver = ref(self)
+            if last is not None:
+                limit.key, limit.span, limit.exceeded = last.key, last.span, last.exceeded
+            self._limit = limit
+            watchdog.open(limit)
+            self._thrown = refusal is not None
+        return refusal
+
+    def suspend(self) -> MemoryLimitExceeded | None:
+        """The step has ended."""
+        limit = self._limit
+        if limit is None:
+            return None
+        limit.closed = True
+        with active.own_work():
+            self._used_bytes = watchdog.close(limit)
+            self._is_over = self._used_bytes > self._budget_bytes and not limit.released
+            if not self._is_over:
+                self._thrown = False
+                return None
+            limit.exceeded = True
+            if not limit.raises:
+                judge(limit, None)
+                self._told = limit.told
+            if not limit.raises or self._thrown or not self._waits or not is_running_loop():
+                self._thrown = False
+                return None
+            self._thrown = True
+            return limit.error(self._used_bytes)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """All steps have ended."""
+        limit, self._limit = self._limit, None
+        if limit is None:
+            return
+        with active.own_work():
+            raised = judge(limit, error)
+        if raised is not None:
+            raise raised from error
+
+
+def _function(
+    target: Callable[..., Any],
+    callsite: Callsite,
+    budget_bytes: int,
+    on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+) -> Callable[..., Any]:
+    entrance = CallEntrance(callsite, budget_bytes, on_exceed)
+
+    def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        with entrance:
+            return target(*args, **kwargs)
+
+    return __call__
+
+
+def _coroutine(
+    target: Callable[..., Any],
+    callsite: Callsite,
+    budget_bytes: int,
+    on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+) -> Callable[..., Any]:
+    async def run(owned: Owned) -> Any:
+        limit = _LimitedSteps(callsite, budget_bytes, on_exceed, waits=True)
+        try:
+            result = await Stepwise(owned.awaitable, limit)
+        except BaseException as error:
+            limit.finish(error)
+            raise
+        limit.finish()
+        return result
+
+    def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        inner = target(*args, **kwargs)
+        return named(run(Owned(inner)), inner)
+
+    return __call__
+
+
+def _generator(
+    target: Callable[..., Any],
+    callsite: Callsite,
+    budget_bytes: int,
+    on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+) -> Callable[..., Any]:
+    def run(inner: Any) -> Generator[Any, Any, Any]:
+        limit = _LimitedSteps(callsite, budget_bytes, on_exceed, waits=False)
+        try:
+            result = yield from steps(inner, limit, None)
+        except BaseException as error:
+            limit.finish(error)
+            raise
+        limit.finish()
+        return result
+
+    def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        inner = target(*args, **kwargs)
+        return named(run(inner), inner)
+
+    return __call__
+
+
+def _async_generator(
+    target: Callable[..., Any],
+    callsite: Callsite,
+    budget_bytes: int,
+    on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+) -> Callable[..., Any]:
+    start = partial(_LimitedSteps, callsite, budget_bytes, on_exceed, waits=True)
+
+    def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        inner = target(*args, **kwargs)
+        return named(async_items(inner, start), inner)
+
+    return __call__
+
+
+_CALLS = {
+    "function": _function,
+    "coroutine": _coroutine,
+    "generator": _generator,
+    "async generator": _async_generator,
+}

@@ -1,0 +1,59 @@
+"""Exceptions that are raised in another thread, by the interpreter, at its next opportunity.
+
+CPython makes the exception there, with no arguments, so what it says is *announced* beforehand:
+see `MemoryLimitExceeded`. An announcement that is gone was delivered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.errors import MemoryLimitExceeded
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["fire", "is_own_code", "is_pending", "withdraw"]
+
+_announced = MemoryLimitExceeded._announced  # noqa: SLF001 -- the one place that fills it
+_set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_async_exception.restype = ctypes.c_int
+
+
+def fire(thread: int, told: dict[str, Any]) -> bool:
+    """Have a `MemoryLimitExceeded` raised in a thread.
+
+    Args:
+        thread: Its id.
+        told: The attributes of the exception, ``message`` and ``key``, the number of the limit.
+
+    Returns:
+        Whether there is such a thread.
+    """
+    _announced[thread] = told
+    if _set_async_exception(thread, MemoryLimitExceeded):
+        return True
+    _announced.pop(thread, None)
+    return False
+
+
+def is_pending(thread: int) -> bool:
+    """Tell whether what was fired at a thread has not arrived yet."""
+    return thread in _announced
+
+
+def withdraw(thread: int, key: int) -> None:
+    """Take back what was fired at a thread for one limit, unless it has arrived."""
+    told = _announced.get(thread)
+    if told is not None and told.get("key") == key:
+        _announced.pop(thread, None)
+        # A null object clears what is pending.
+        _set_async_exception(thread, ctypes.py_object())
+
+
+def is_own_code(frame: FrameType) -> bool:
+    """Tell whether a thread is just now in our own code, which must not be torn in the middle."""
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.partition(".")[0] == __name__.partition(".")[0]

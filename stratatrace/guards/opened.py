@@ -1,0 +1,182 @@
+"""A limit while it is open: for the length of one block, one call, or one step."""
+
+from __future__ import annotations
+
+import itertools
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.errors import MemoryLimitExceeded
+from stratatrace.guards.loops import current_task
+from stratatrace.sizes import format_size
+from stratatrace.telemetry.limits import current_span
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from weakref import ref
+
+    from opentelemetry.trace import Span
+
+    from stratatrace.measurement import Callsite
+
+__all__ = ["OpenLimit"]
+
+_keys = itertools.count(1)
+
+
+class OpenLimit:
+    """What `memory_limit` gives to its block.
+
+    Args:
+        budget_bytes: By how much the process may grow.
+        callsite: Where the limit stands.
+        on_exceed: Called, once, in place of raising; None raises.
+        stepped: Whether somebody looks at the end of the step, so that nothing is interrupted in
+            a thread that runs an event loop.
+        earlier_bytes: By how much it had grown in the steps before this one.
+    """
+
+    __slots__ = (
+        "_earlier_bytes",
+        "_read_used",
+        "address_bytes",
+        "base_bytes",
+        "binding",
+        "budget_bytes",
+        "callsite",
+        "cancelled",
+        "cancelling",
+        "ceiling_bytes",
+        "closed",
+        "data_bytes",
+        "exceeded",
+        "final_bytes",
+        "fired_at",
+        "fired_bytes",
+        "key",
+        "leaver",
+        "on_exceed",
+        "released",
+        "span",
+        "stepped",
+        "task",
+        "thread",
+        "told",
+    )
+
+    def __init__(
+        self,
+        budget_bytes: int,
+        callsite: Callsite,
+        on_exceed: Callable[[MemoryLimitExceeded], object] | None,
+        *,
+        stepped: bool = False,
+        earlier_bytes: int = 0,
+    ) -> None:
+        #: By how much the process may grow, in bytes.
+        self.budget_bytes = budget_bytes
+        #: Where the limit stands.
+        self.callsite = callsite
+        #: Whether the process was seen to have grown by more than that.
+        self.exceeded = False
+        self.key = next(_keys)
+        self.on_exceed = on_exceed
+        self.stepped = stepped
+        self.thread = get_ident()
+        self.span: Span = current_span()
+        #: What is cancelled where the thread runs an event loop, how often it was, and how often
+        #: others had done it before.
+        self.task: asyncio.Task[Any] | None = None if stepped else current_task()
+        self.cancelled = 0
+        self.cancelling = 0 if self.task is None else self.task.cancelling()
+        #: Dies when the block is left, by whichever way; None where nothing tells.
+        self.leaver: ref[Any] | None = None
+        self.closed = True
+        #: Whether a fork has ended it: only its parent goes on.
+        self.released = False
+        self.told = False
+        #: Resident memory at entry, and what RLIMIT_DATA is lowered to.
+        self.base_bytes = 0
+        self._earlier_bytes = earlier_bytes
+        self.ceiling_bytes: int | None = None
+        #: Whether RLIMIT_DATA was lowered for this limit, and no stricter one, at the end; and what
+        #: was used then.
+        self.binding = False
+        self.address_bytes: int | None = None
+        self.data_bytes: int | None = None
+        #: By how much the process had grown when it was closed.
+        self.final_bytes: int | None = None
+        #: When an exception was last fired, by the monotonic clock, and the growth then.
+        self.fired_at: float | None = None
+        self.fired_bytes = 0
+        self._read_used: Callable[[], int] | None = None
+
+    def __repr__(self) -> str:
+        """Name the place and the budget."""
+        return f"<limit of {format_size(self.budget_bytes)} at {self.callsite.name}>"
+
+    @property
+    def used_bytes(self) -> int:
+        """By how much the process has grown since the limit was entered, in bytes; signed.
+
+        Other threads are in it. Once the limit is left, it stays what it was at the end.
+        """
+        if self.final_bytes is not None:
+            return self.final_bytes
+        return 0 if self._read_used is None else self._read_used()
+
+    @property
+    def raises(self) -> bool:
+        """Whether exceeding it is an error."""
+        return self.on_exceed is None
+
+    @property
+    def room_left_bytes(self) -> int:
+        """How much more the kernel would have given at the end."""
+        if self.ceiling_bytes is None or self.data_bytes is None:
+            return 0
+        return self.ceiling_bytes - self.data_bytes
+
+    @property
+    def line(self) -> object:
+        """What is interrupted: of all limits of one line, the innermost that is exceeded is it."""
+        return self.thread if self.task is None else self.task
+
+    def opened(self, resident_bytes: int, read_used: Callable[[], int]) -> None:
+        """Count from here; what was grown in earlier steps counts as well."""
+        self.base_bytes = resident_bytes - self._earlier_bytes
+        self._read_used = read_used
+        self.closed = False
+
+    def fired(self, now: float, used_bytes: int) -> None:
+        """Remember that it was interrupted."""
+        self.fired_at, self.fired_bytes = now, used_bytes
+
+    def describe(self, used_bytes: int | None) -> dict[str, Any]:
+        """Return the attributes of the error."""
+        budget, name = format_size(self.budget_bytes), self.callsite.name
+        if used_bytes is not None and used_bytes > self.budget_bytes:
+            grown = format_size(used_bytes)
+            message = f"{name}: the process has grown by {grown}, and its limit is {budget}"
+        else:
+            message = f"{name}: an allocation was refused that would exceed the limit of {budget}"
+        return {
+            "message": message,
+            "key": self.key,
+            "budget_bytes": self.budget_bytes,
+            "used_bytes": used_bytes,
+            "callsite": self.callsite,
+        }
+
+    def error(self, used_bytes: int | None = None) -> MemoryLimitExceeded:
+        """Return the error that says that the process has grown by so much."""
+        told = self.describe(used_bytes)
+        key = told.pop("key")
+        error = MemoryLimitExceeded(told.pop("message"), **told)
+        error._limit_key = key  # noqa: SLF001 -- by which its limit knows it
+        return error
+
+    def is_of(self, error: MemoryLimitExceeded) -> bool:
+        """Tell whether an error was raised for this limit."""
+        return error._limit_key == self.key  # noqa: SLF001 -- as above

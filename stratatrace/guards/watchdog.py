@@ -1,0 +1,305 @@
+"""The open limits of the process, and the thread that looks whether they are kept.
+
+It looks every two milliseconds while a limit is open. What it would see too late, one huge
+allocation, the kernel refuses: see `rlimit`. Whatever way a block is left, the thread finds at the
+next look that it is gone, and puts back what was left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.errors import InvalidValueError
+from stratatrace.guards import firing, loops, telling
+from stratatrace.guards.rlimit import SoftLimit, hard_room_bytes
+from stratatrace.guards.usage import UsageReader
+from stratatrace.sizes import format_size
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from stratatrace.guards.opened import OpenLimit
+
+__all__ = ["THREAD_NAME", "Watchdog", "room_bytes", "watchdog"]
+
+THREAD_NAME = "stratatrace-limit"
+
+_logger = logging.getLogger("stratatrace")
+
+_PERIOD_SECONDS = 0.002
+# How long the thread waits for another limit before it ends: starting one costs more than a call.
+_LINGER_SECONDS = 1.0
+# A handler of the user's, which frees memory or tells somebody, must have time to end.
+_REFIRE_SECONDS = 0.25
+_REFIRE_BYTES = 1 << 20
+# Looks between two searches for threads that have ended, and for children.
+_SEARCH_EVERY = 16
+
+# What the kernel lets the process take beyond a budget, so that the watchdog is the first to see
+# growth in small steps: an interpreter that runs out of memory entirely can hang for ever.
+_HEADROOM_BYTES = 48_000_000
+# Libraries reserve memory that they hardly use, and some end the process where they cannot:
+# OpenBLAS wants 90 MB of data for the 20 that importing numpy really takes.
+_LEAST_ROOM_BYTES = 128_000_000
+# Given back where even closing a limit finds no memory: room for one arena of small objects.
+_RESERVE_BYTES = 4 << 20
+
+
+def room_bytes(budget_bytes: int) -> int:
+    """Return by how much RLIMIT_DATA lets the process grow under a budget."""
+    return max(budget_bytes + _HEADROOM_BYTES, _LEAST_ROOM_BYTES)
+
+
+class Watchdog:
+    """Opens, watches and closes limits. Thread-safe."""
+
+    def __init__(self) -> None:
+        # Reentrant: a collection may run a finalizer that is limited itself.
+        self._lock = threading.RLock()
+        self._open: list[OpenLimit] = []
+        self._reader = UsageReader()
+        self._soft = SoftLimit()
+        self._thread: threading.Thread | None = None
+        self._awake = threading.Event()
+        self._looks = 0
+        self._reserve: mmap.mmap | None = None
+
+    def open(self, limit: OpenLimit) -> None:
+        """Hold the process to a limit from now on.
+
+        Raises:
+            InvalidValueError: A hard limit of the process leaves less than the budget.
+        """
+        with self._lock:
+            self._start()
+            usage = self._reader.read()
+            data_bytes, address_bytes = usage.data_bytes, usage.address_bytes
+            if limit.raises and data_bytes is not None and address_bytes is not None:
+                _check_hard_limits(limit.budget_bytes, data_bytes, address_bytes)
+                limit.ceiling_bytes = data_bytes + room_bytes(limit.budget_bytes)
+                if self._reserve is None:
+                    self._reserve = mmap.mmap(-1, _RESERVE_BYTES, flags=mmap.MAP_PRIVATE)
+            limit.opened(usage.resident_bytes, partial(self._used, limit))
+            self._open.append(limit)
+            self._hold()
+        self._awake.set()
+
+    def close(self, limit: OpenLimit) -> int:
+        """Hold the process to a limit no more; a second time does nothing.
+
+        Returns:
+            By how much the process had grown, in bytes.
+        """
+        limit.closed = True
+        try:
+            self._close(limit)
+        except MemoryError:
+            with self._lock:
+                if self._reserve is not None:
+                    self._reserve.close()
+                    self._reserve = None
+            self._close(limit)
+        return limit.final_bytes or 0
+
+    def _close(self, limit: OpenLimit) -> None:
+        with self._lock:
+            if limit in self._open:
+                ceiling_bytes = limit.ceiling_bytes
+                if ceiling_bytes is not None and self._soft.in_force_bytes == ceiling_bytes:
+                    limit.binding = True
+                self._open.remove(limit)
+            self._hold()
+            firing.withdraw(limit.thread, limit.key)
+            if limit.final_bytes is None:
+                usage = self._reader.read()
+                limit.address_bytes = usage.address_bytes
+                limit.data_bytes = usage.data_bytes
+                limit.final_bytes = usage.resident_bytes - limit.base_bytes
+
+    def release_child(self, pid: int) -> None:
+        """Take off a child process what it has inherited of the limits that are open here."""
+        with self._lock, suppress(OSError):
+            self._soft.release_child(pid)
+
+    def rest(self) -> None:
+        """End the thread now, where no limit is open, and wait for its end."""
+        thread = self._thread
+        if thread is not None and not self._open:
+            self._awake.set()
+            with self._lock:
+                if not self._open:
+                    self._thread = None
+            thread.join()
+
+    def before_fork(self) -> None:
+        """Fork between two changes, never within one."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Release all limits: they are the parent's."""
+        self._lock = threading.RLock()
+        self._awake = threading.Event()
+        self._thread = None
+        released, self._open = self._open, []
+        for limit in released:
+            limit.closed = limit.released = True
+            firing.withdraw(limit.thread, limit.key)
+        self._reader.after_fork_in_child()
+        self._soft.hold(None)
+        telling.after_fork_in_child()
+
+    def _used(self, limit: OpenLimit) -> int:
+        with self._lock:
+            return self._reader.read().resident_bytes - limit.base_bytes
+
+    def _hold(self) -> None:
+        ceilings = [c for limit in self._open if (c := limit.ceiling_bytes) is not None]
+        if ceilings or self._soft.in_force_bytes is not None:
+            self._soft.hold(min(ceilings, default=None))
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # There can be no more threads, or the program is ending.
+            _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
+        else:
+            self._thread = thread
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while True:
+            with self._lock:
+                if self._thread is not me and self._thread is not None:
+                    return
+                if self._thread is None:
+                    break
+                self._awake.clear()
+                idle = not self._open
+            if not idle:
+                time.sleep(_PERIOD_SECONDS)
+                self._look_safely()
+            elif not self._awake.wait(_LINGER_SECONDS):
+                with self._lock:
+                    if not self._open:
+                        self._thread = None
+                        break
+        with self._lock:
+            if self._thread is None:
+                self._reader.close()
+                if self._reserve is not None:
+                    self._reserve.close()
+                    self._reserve = None
+
+    def _look_safely(self) -> None:
+        try:
+            self._look()
+        except MemoryError:
+            return  # The program is at its limit; what it raises makes room for the next look.
+        except Exception:
+            _logger.warning("stratatrace could not look at a memory limit", exc_info=True)
+
+    def _look(self) -> None:
+        self._looks += 1
+        search = not self._looks % _SEARCH_EVERY
+        untold: list[OpenLimit] = []
+        with self._lock:
+            for limit in self._left(search=search):
+                self._close(limit)
+                if limit.exceeded:
+                    untold.append(limit)
+            resident_bytes = self._reader.read().resident_bytes
+            interrupted: set[object] = set()
+            for limit in reversed(self._open):
+                used_bytes = resident_bytes - limit.base_bytes
+                if used_bytes <= limit.budget_bytes:
+                    continue
+                if not limit.raises:
+                    if not limit.exceeded:
+                        limit.exceeded = True
+                        untold.append(limit)
+                elif limit.line not in interrupted:
+                    interrupted.add(limit.line)
+                    _interrupt(limit, used_bytes)
+            if search and self._soft.in_force_bytes is not None:
+                self._soft.release_children()
+        for limit in untold:
+            telling.tell(limit)
+
+    def _left(self, *, search: bool) -> list[OpenLimit]:
+        """Return the limits whose blocks are gone, though nobody has closed them."""
+        threads = sys._current_frames() if search else None  # noqa: SLF001 -- documented
+        return [
+            limit
+            for limit in self._open
+            if limit.closed
+            or (
+                limit.leaver() is None
+                if limit.leaver is not None
+                else threads is not None and limit.thread not in threads
+            )
+        ]
+
+
+def _check_hard_limits(budget_bytes: int, data_bytes: int, address_bytes: int) -> None:
+    hard_bytes = hard_room_bytes(data_bytes, address_bytes)
+    if hard_bytes is not None and hard_bytes < budget_bytes:
+        msg = (
+            f"memory_limit() was given {format_size(budget_bytes)}, and the hard limit of this "
+            f"process (ulimit -H) leaves {format_size(hard_bytes)}: give less, or raise that"
+        )
+        raise InvalidValueError(msg)
+
+
+def _interrupt(limit: OpenLimit, used_bytes: int) -> None:
+    """Interrupt what runs under a limit, in the way that its thread can bear."""
+    limit.exceeded = True
+    now = time.monotonic()
+    rested = limit.fired_at is None or now >= limit.fired_at + _REFIRE_SECONDS
+    if limit.task is not None:
+        # To be cancelled takes a turn of the loop, whatever grows meanwhile.
+        if rested:
+            limit.fired(now, used_bytes)
+            loops.call_soon(limit.task, partial(_cancel, limit, limit.task, used_bytes))
+        return
+    growing = used_bytes >= limit.fired_bytes + _REFIRE_BYTES and not firing.is_pending(
+        limit.thread
+    )
+    frame = sys._current_frames().get(limit.thread)  # noqa: SLF001 -- documented
+    if frame is None or firing.is_own_code(frame) or not (rested or growing):
+        return
+    if not loops.runs_loop(frame):
+        limit.fired(now, used_bytes)
+        firing.fire(limit.thread, limit.describe(used_bytes))
+    elif rested and not limit.stepped and (main_task := loops.main_task(frame)) is not None:
+        limit.fired(now, used_bytes)
+        loops.call_soon(main_task, partial(_cancel, limit, main_task, used_bytes))
+
+
+def _cancel(limit: OpenLimit, task: asyncio.Task[Any], used_bytes: int) -> None:
+    """Cancel a task, in its own thread, if its block has not ended meanwhile."""
+    if not limit.closed and task.cancel(limit.describe(used_bytes)["message"]):
+        limit.cancelled += 1
+
+
+watchdog = Watchdog()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=watchdog.before_fork,
+        after_in_parent=watchdog.after_fork_in_parent,
+        after_in_child=watchdog.after_fork_in_child,
+    )
