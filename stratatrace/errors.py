@@ -107,7 +107,7 @@ class MemoryLimitExceeded(StratatraceError, MemoryError):  # noqa: N818 -- a nam
         #: Where the limit stands.
         self.callsite: Callsite | None = told.get("callsite", callsite)
         #: What had allocated most: triples of file, line and bytes, the largest first.
-        self.top = top
+        self.top: tuple[tuple[str, int, int], ...] = told.get("top", top)
         #: The numbers of the child that it was exceeded in, where there was one.
         self.measurement: Measurement | None = None
         self._limit_key: int | None = told.get("key")

@@ -58,7 +58,7 @@ def judge(limit: OpenLimit, error: BaseException | None) -> MemoryLimitExceeded 
         elif limit.exceeded:
             tell(limit)
         return None
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | OSError):
         ours = is_caused_by(limit, error)
     else:
         ours = over if error is None else cancelled_here and _is_cancellation(error)

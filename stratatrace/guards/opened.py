@@ -107,7 +107,7 @@ class OpenLimit:
         self.data_bytes: int | None = None
         #: By how much the process had grown when it was closed.
         self.final_bytes: int | None = None
-        #: When an exception was last fired, by the monotonic clock, and the growth then.
+        #: When an exception was last fired, by the monotonic clock, and the least growth since.
         self.fired_at: float | None = None
         self.fired_bytes = 0
         self._read_used: Callable[[], int] | None = None

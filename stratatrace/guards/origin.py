@@ -1,7 +1,8 @@
-"""Whose a MemoryError is: of a limit of ours, or of anything else."""
+"""Whose a MemoryError (or an OSError that says the same) is: a limit's of ours, or not."""
 
 from __future__ import annotations
 
+import errno
 import math
 import opcode
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ __all__ = ["is_caused_by"]
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 
-def is_caused_by(limit: OpenLimit, error: MemoryError) -> bool:
+def is_caused_by(limit: OpenLimit, error: MemoryError | OSError) -> bool:
     """Tell whether an allocation was refused because of a limit, which is closed by now.
 
     The kernel does not say why it refuses. What speaks against the limit is looked for: that it
     was not the strictest in force, that Python code raised the error itself, that another limit of
     the process is stricter, or that the whole machine has not got what was asked for.
     """
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+        return False
     if not limit.binding or _is_raised_on_purpose(error):
         return False
     if limit.address_bytes is not None:
@@ -35,7 +38,7 @@ def is_caused_by(limit: OpenLimit, error: MemoryError) -> bool:
     return wanted_bytes is None or wanted_bytes < _machine_bytes()
 
 
-def _is_raised_on_purpose(error: MemoryError) -> bool:
+def _is_raised_on_purpose(error: BaseException) -> bool:
     """Tell whether a ``raise`` statement raised it, and not an allocation."""
     traceback = error.__traceback__
     if traceback is None:
@@ -46,7 +49,7 @@ def _is_raised_on_purpose(error: MemoryError) -> bool:
     return 0 <= position < len(code) and code[position] == _RAISE
 
 
-def _wanted_bytes(error: MemoryError) -> int | None:
+def _wanted_bytes(error: BaseException) -> int | None:
     """Return what was asked for; only numpy's own MemoryError says it."""
     shape: Any = getattr(error, "shape", None)
     item_bytes = getattr(getattr(error, "dtype", None), "itemsize", None)

@@ -41,7 +41,7 @@ def tell(limit: OpenLimit, error: MemoryLimitExceeded | None = None) -> None:
             try:
                 _emit(limit, error)
             except Exception:
-                active.recorder.guard.caught(limit.callsite, "tell of a memory limit")
+                _logger.warning("stratatrace could not tell of a memory limit", exc_info=True)
         if limit.on_exceed not in {None, tell_only}:
             _call(limit, error)
 
@@ -56,7 +56,9 @@ def after_fork_in_child() -> None:
 
 
 def _emit(limit: OpenLimit, error: MemoryLimitExceeded) -> None:
-    _metrics.count(limit.callsite, active.recorder.meter_provider)
+    # Not made for this: where nothing has been measured, there is nothing to configure.
+    provider = active.recorder.meter_provider if active.started else None
+    _metrics.count(limit.callsite, provider)
     mark_span(
         limit.span,
         budget_bytes=limit.budget_bytes,

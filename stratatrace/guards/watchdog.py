@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import InvalidValueError
 from stratatrace.guards import firing, loops, telling
+from stratatrace.guards.allocators import top_allocators
 from stratatrace.guards.rlimit import SoftLimit, hard_room_bytes
 from stratatrace.guards.usage import UsageReader
 from stratatrace.sizes import format_size
@@ -226,6 +227,7 @@ class Watchdog:
             interrupted: set[object] = set()
             for limit in reversed(self._open):
                 used_bytes = resident_bytes - limit.base_bytes
+                limit.fired_bytes = min(limit.fired_bytes, used_bytes)
                 if used_bytes <= limit.budget_bytes:
                     continue
                 if not limit.raises:
@@ -242,7 +244,8 @@ class Watchdog:
 
     def _left(self, *, search: bool) -> list[OpenLimit]:
         """Return the limits whose blocks are gone, though nobody has closed them."""
-        threads = sys._current_frames() if search else None  # noqa: SLF001 -- documented
+        # Their ids alone: our own frame is among the frames, and would keep all of them in a cycle.
+        threads = set(sys._current_frames()) if search else None  # noqa: SLF001 -- documented
         return [
             limit
             for limit in self._open
@@ -283,8 +286,10 @@ def _interrupt(limit: OpenLimit, used_bytes: int) -> None:
     if frame is None or firing.is_own_code(frame) or not (rested or growing):
         return
     if not loops.runs_loop(frame):
-        limit.fired(now, used_bytes)
-        firing.fire(limit.thread, limit.describe(used_bytes))
+        # Now and not later: what is interrupted lets go of what it had.
+        told = {**limit.describe(used_bytes), "top": top_allocators()}
+        limit.fired(time.monotonic(), used_bytes)
+        firing.fire(limit.thread, told)
     elif rested and not limit.stepped and (main_task := loops.main_task(frame)) is not None:
         limit.fired(now, used_bytes)
         loops.call_soon(main_task, partial(_cancel, limit, main_task, used_bytes))
