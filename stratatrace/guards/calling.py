@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from stratatrace.guards.entering import CallEntrance
+from stratatrace.guards.holding import hold, unhold
 from stratatrace.guards.leaving import judge
 from stratatrace.guards.loops import is_running_loop
 from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.watchdog import watchdog
-from stratatrace.recorder import active
 from stratatrace.wrapping import (
     Owned,
     Stepped,
@@ -78,32 +78,40 @@ class _LimitedSteps(Stepped):
         self._waits = waits
         self._limit: OpenLimit | None = None
         self._used_bytes = 0
-        self._is_over = False
         self._told = False
         #: Whether it was thrown in: what swallows it gets one step before it is again.
         self._thrown = False
+        #: Whether it is to be thrown in with the next step.
+        self._is_due = False
 
     def resume(self) -> MemoryLimitExceeded | None:
         """A step begins."""
+        held_bytes = hold()
+        try:
+            return self._resume()
+        finally:
+            unhold(held_bytes)
+
+    def _resume(self) -> MemoryLimitExceeded | None:
+        last, self._limit = self._limit, None
         refusal = None
-        with active.own_work():
-            last, self._limit = self._limit, None
-            if last is not None and last.raises and self._is_over and not self._thrown:
-                refusal = last.error(last.used_bytes)
-            limit = OpenLimit(
-                self._budget_bytes,
-                self._callsite,
-                self._on_exceed,
-                stepped=True,
-                earlier_bytes=self._used_bytes,
-            )
-            limit.told = self._told
-            limit.leaver = ref(self)
-            if last is not None:
-                limit.key, limit.span, limit.exceeded = last.key, last.span, last.exceeded
-            self._limit = limit
-            watchdog.open(limit)
-            self._thrown = refusal is not None
+        if last is not None and self._is_due:
+            refusal = last.error(last.used_bytes)
+            self._is_due = False
+        limit = OpenLimit(
+            self._budget_bytes,
+            self._callsite,
+            self._on_exceed,
+            stepped=True,
+            earlier_bytes=self._used_bytes,
+        )
+        limit.told = self._told
+        limit.leaver = ref(self)
+        if last is not None:
+            limit.key, limit.span = last.key, last.span
+            limit.exceeded, limit.most_bytes = last.exceeded, last.most_bytes
+        self._limit = limit
+        watchdog.open(limit)
         return refusal
 
     def suspend(self) -> MemoryLimitExceeded | None:
@@ -112,29 +120,39 @@ class _LimitedSteps(Stepped):
         if limit is None:
             return None
         limit.closed = True
-        with active.own_work():
-            self._used_bytes = watchdog.close(limit)
-            self._is_over = self._used_bytes > self._budget_bytes and not limit.released
-            if not self._is_over:
-                self._thrown = False
-                return None
-            limit.exceeded = True
-            if not limit.raises:
-                judge(limit, None)
-                self._told = limit.told
-            if not limit.raises or self._thrown or not self._waits or not is_running_loop():
-                self._thrown = False
-                return None
-            self._thrown = True
-            return limit.error(self._used_bytes)
+        held_bytes = hold()
+        try:
+            return self._suspend(limit)
+        finally:
+            unhold(held_bytes)
+
+    def _suspend(self, limit: OpenLimit) -> MemoryLimitExceeded | None:
+        self._used_bytes = watchdog.close(limit)
+        if self._used_bytes <= self._budget_bytes or limit.released:
+            self._thrown = False
+            return None
+        limit.exceeded = True
+        if not limit.raises:
+            judge(limit, None)
+            self._told = limit.told
+            return None
+        if not self._waits or not is_running_loop():
+            self._is_due = True
+            return None
+        self._thrown = not self._thrown
+        return limit.error(self._used_bytes) if self._thrown else None
 
     def finish(self, error: BaseException | None = None) -> None:
         """All steps have ended."""
         limit, self._limit = self._limit, None
         if limit is None:
             return
-        with active.own_work():
+        held_bytes = hold()
+        try:
             raised = judge(limit, error)
+            limit.drop()
+        finally:
+            unhold(held_bytes)
         if raised is not None:
             raise raised from error
 

@@ -13,10 +13,10 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from stratatrace.guards.holding import hold, unhold
 from stratatrace.guards.leaving import leave
 from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.watchdog import watchdog
-from stratatrace.recorder import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -143,7 +143,9 @@ class Entrance:
 
     def expect(self, leaver: _Leaver) -> _Leaver:
         """Take note of a leaver, whose statement is about to enter."""
+        held_bytes = hold()
         self._expected[get_ident()] = ref(leaver)
+        unhold(held_bytes)
         return leaver
 
     def forget(self, limit: OpenLimit) -> None:
@@ -161,15 +163,21 @@ class Entrance:
             return
 
     def _enter(self, frame: FrameType) -> OpenLimit:
-        expected = self._expected.pop(get_ident(), None)
-        leaver = None if expected is None else expected()
-        with active.own_work():
-            limit = OpenLimit(self._budget_bytes, self.describe(frame), self._on_exceed)
+        # Like the leaver, the limit goes when the user's own statement lets it go: both stand in
+        # the numbers of an outer call as long as they are there.
+        limit = OpenLimit(self._budget_bytes, self.describe(frame), self._on_exceed)
+        held_bytes = hold()
+        try:
+            expected = self._expected.pop(get_ident(), None)
+            leaver = None if expected is None else expected()
             if leaver is None:
                 self._entered.append(limit)
             else:
                 limit.leaver, leaver.limit = expected, limit
             watchdog.open(limit)
+            del expected, leaver
+        finally:
+            unhold(held_bytes)
         return limit
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from stratatrace.errors import MemoryLimitExceeded
 from stratatrace.guards.allocators import top_allocators
+from stratatrace.guards.holding import hold, unhold
 from stratatrace.guards.origin import is_caused_by
 from stratatrace.guards.telling import tell
 from stratatrace.guards.watchdog import watchdog
-from stratatrace.recorder import active
 
 if TYPE_CHECKING:
     from stratatrace.guards.opened import OpenLimit
@@ -27,9 +27,13 @@ def leave(limit: OpenLimit, error: BaseException | None) -> None:
     Raises:
         MemoryLimitExceeded: The process has grown too much, and *error* does not say so yet.
     """
-    with active.own_work():
+    held_bytes = hold()
+    try:
         watchdog.close(limit)
         raised = judge(limit, error)
+        limit.drop()
+    finally:
+        unhold(held_bytes)
     if raised is not None:
         raise raised from error
 

@@ -39,7 +39,6 @@ class OpenLimit:
 
     __slots__ = (
         "_earlier_bytes",
-        "_read_used",
         "address_bytes",
         "base_bytes",
         "binding",
@@ -56,8 +55,10 @@ class OpenLimit:
         "fired_bytes",
         "key",
         "leaver",
+        "most_bytes",
         "on_exceed",
         "released",
+        "resident_bytes",
         "span",
         "stepped",
         "task",
@@ -95,6 +96,8 @@ class OpenLimit:
         self.closed = True
         #: Whether a fork has ended it: only its parent goes on.
         self.released = False
+        #: The largest growth that was seen.
+        self.most_bytes = 0
         self.told = False
         #: Resident memory at entry, and what RLIMIT_DATA is lowered to.
         self.base_bytes = 0
@@ -110,7 +113,8 @@ class OpenLimit:
         #: When an exception was last fired, by the monotonic clock, and the least growth since.
         self.fired_at: float | None = None
         self.fired_bytes = 0
-        self._read_used: Callable[[], int] | None = None
+        #: Reads the resident memory of the process, while the limit is open.
+        self.resident_bytes: Callable[[], int] | None = None
 
     def __repr__(self) -> str:
         """Name the place and the budget."""
@@ -124,7 +128,7 @@ class OpenLimit:
         """
         if self.final_bytes is not None:
             return self.final_bytes
-        return 0 if self._read_used is None else self._read_used()
+        return 0 if self.resident_bytes is None else self.resident_bytes() - self.base_bytes
 
     @property
     def raises(self) -> bool:
@@ -143,15 +147,26 @@ class OpenLimit:
         """What is interrupted: of all limits of one line, the innermost that is exceeded is it."""
         return self.thread if self.task is None else self.task
 
-    def opened(self, resident_bytes: int, read_used: Callable[[], int]) -> None:
+    def opened(self, base_bytes: int, resident_bytes: Callable[[], int]) -> None:
         """Count from here; what was grown in earlier steps counts as well."""
-        self.base_bytes = resident_bytes - self._earlier_bytes
-        self._read_used = read_used
+        self.base_bytes = base_bytes - self._earlier_bytes
+        self.resident_bytes = resident_bytes
         self.closed = False
+
+    def seen(self, used_bytes: int) -> bool:
+        """Remember by how much the process had grown; return whether that is too much."""
+        self.most_bytes = max(self.most_bytes, used_bytes)
+        return used_bytes > self.budget_bytes
 
     def fired(self, now: float, used_bytes: int) -> None:
         """Remember that it was interrupted."""
         self.fired_at, self.fired_bytes = now, used_bytes
+
+    def drop(self) -> None:
+        """Let go of what was taken for it, once it has been judged."""
+        self.resident_bytes = self.ceiling_bytes = self.address_bytes = self.data_bytes = None
+        self.base_bytes = self.fired_bytes = 0
+        self.fired_at = self.task = self.leaver = None
 
     def describe(self, used_bytes: int | None) -> dict[str, Any]:
         """Return the attributes of the error."""

@@ -35,7 +35,7 @@ def tell(limit: OpenLimit, error: MemoryLimitExceeded | None = None) -> None:
     limit.told = True
     with active.own_work():
         if error is None:
-            error = limit.error(limit.used_bytes)
+            error = limit.error(limit.most_bytes)
         _logger.warning("memory limit exceeded: %s", error)
         if active.enabled:
             try:

@@ -88,7 +88,7 @@ class Watchdog:
                 limit.ceiling_bytes = data_bytes + room_bytes(limit.budget_bytes)
                 if self._reserve is None:
                     self._reserve = mmap.mmap(-1, _RESERVE_BYTES, flags=mmap.MAP_PRIVATE)
-            limit.opened(usage.resident_bytes, partial(self._used, limit))
+            limit.opened(usage.resident_bytes, self._resident_bytes)
             self._open.append(limit)
             self._hold()
         self._awake.set()
@@ -124,6 +124,7 @@ class Watchdog:
                 limit.address_bytes = usage.address_bytes
                 limit.data_bytes = usage.data_bytes
                 limit.final_bytes = usage.resident_bytes - limit.base_bytes
+                limit.seen(limit.final_bytes)
 
     def release_child(self, pid: int) -> None:
         """Take off a child process what it has inherited of the limits that are open here."""
@@ -161,9 +162,9 @@ class Watchdog:
         self._soft.hold(None)
         telling.after_fork_in_child()
 
-    def _used(self, limit: OpenLimit) -> int:
+    def _resident_bytes(self) -> int:
         with self._lock:
-            return self._reader.read().resident_bytes - limit.base_bytes
+            return self._reader.read().resident_bytes
 
     def _hold(self) -> None:
         ceilings = [c for limit in self._open if (c := limit.ceiling_bytes) is not None]
@@ -228,7 +229,7 @@ class Watchdog:
             for limit in reversed(self._open):
                 used_bytes = resident_bytes - limit.base_bytes
                 limit.fired_bytes = min(limit.fired_bytes, used_bytes)
-                if used_bytes <= limit.budget_bytes:
+                if not limit.seen(used_bytes):
                     continue
                 if not limit.raises:
                     if not limit.exceeded:
