@@ -41,6 +41,7 @@ _logger = logging.getLogger("stratatrace")
 # take this share of the time, and the looks are further apart where it would be more.
 _LOOKING_RATIO = 0.02
 _LEAST_SECONDS = 0.001
+_MAX_AGE_SECONDS = 0.5
 _LEAST_SAMPLES, _MOST_SAMPLES = 16, 1_000_000
 _JOIN_SECONDS = 5.0
 _DAY_SECONDS = 86400.0
@@ -285,7 +286,8 @@ class MemoryMonitor:
             # Nobody's account is held: this is mostly the monitor's own thread, and holding would
             # leave out what others, who are measured, take meanwhile.
             reading = self._probe.read()
-            pressure = readings.read(_DEFAULTS, self._interval_seconds, hold=False)
+            max_age_seconds = min(self._interval_seconds, _MAX_AGE_SECONDS)
+            pressure = readings.read(_DEFAULTS, max_age_seconds, hold=False)
             resets = active.started and active.recorder.accounts.rss_peak_method == "hwm"
             with self._lock:
                 alerts = run.add(reading, pressure, run.seconds, resets_mark=resets)

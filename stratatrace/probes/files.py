@@ -11,7 +11,7 @@ import os
 
 __all__ = ["read_file", "read_number"]
 
-_CHUNK_BYTES = 65536
+_CHUNK_BYTES = 8192
 # A list of mounts can be long; anything longer than this is not one of these files.
 _MOST_BYTES = 16 * 2**20
 

@@ -219,7 +219,7 @@ def test_a_steady_rise_is_found(
         (_filling, 0.01, 0.01),
         (_step, 0.04, 0.01),
         (_wandering, 0.04, 0.02),
-        (_random_walk, 0.2, 0.1),
+        (_random_walk, 0.2, 0.065),
     ],
 )
 def test_what_is_no_steady_rise(

@@ -7,7 +7,7 @@ import mmap
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -348,6 +348,7 @@ def test_gauges_while_it_runs(source: Source) -> None:
             assert told() == {"alerts": [1]}
             active.enabled = True
         assert told() == {"alerts": [1]}
+        assert active.monitor_metrics._monitors == []
         with MemoryMonitor(interval_seconds=3600, process_metrics=True):
             assert told()["used"] == [100 * MIB]
         with MemoryMonitor(interval_seconds=3600, children=True):
@@ -360,6 +361,21 @@ def test_a_recorder_is_not_made_for_it(source: Source) -> None:
     """To look at memory, calls need not be measured."""
     with MemoryMonitor(interval_seconds=3600):
         assert not active.started
+
+
+def test_its_thread_holds_no_account(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By tracemalloc that would leave out what a measured call of another thread takes."""
+    held: list[str] = []
+
+    def own_work() -> nullcontext[None]:
+        held.append(threading.current_thread().name)
+        return nullcontext()
+
+    monkeypatch.setattr(readings, "own_work", own_work)
+    with MemoryMonitor(interval_seconds=FAST):
+        readings.forget()
+        _until(lambda: source.reads > 5)
+    assert held == []
 
 
 def test_a_measured_call_is_not_charged() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stratatrace.guards.rise import Rise, RiseWatch
+from stratatrace.guards.rise import Rise, RiseWatch, _Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +90,34 @@ def test_a_leak_under_a_saw_of_garbage() -> None:
     assert found[1].bytes_per_second == pytest.approx(MIB, rel=0.1)
 
 
+def test_spikes_are_not_in_the_rate() -> None:
+    """A point is the lowest of its time."""
+    chance = random.Random(4)
+    found = _first_rise(lambda t: GIB + MIB * t + (chance.random() < 0.3) * 2 * GIB)
+    assert found is not None
+    assert found[0] < 15 * MINUTE
+    assert found[1].bytes_per_second == pytest.approx(MIB, rel=0.02)
+
+
+def test_a_rise_must_last() -> None:
+    """For a quarter of its window more."""
+    found = _first_rise(lambda t: GIB + MIB * t, left=1500 * MIB)
+    assert found is not None
+    assert 1.2 * 5 * MINUTE <= found[0] <= 1.4 * 5 * MINUTE
+
+
+def test_a_walk_at_random_is_hardly_taken_for_a_rise() -> None:
+    """In one window, without the other things that are asked."""
+    taken = 0
+    for seed in range(200):
+        chance, level, window = random.Random(seed), 0.0, _Window()
+        for second in range(32):
+            level += chance.gauss(0, MIB)
+            window.add(float(second), round(level))
+        taken += window.steady is not None
+    assert taken / 200 <= 0.08
+
+
 def test_a_rise_in_stairs() -> None:
     """Allocators take memory in large pieces."""
     found = _first_rise(lambda t: GIB + 64 * MIB * (t // 60))
@@ -136,7 +164,7 @@ def test_a_rise_that_slows_down_is_drawn_out_as_it_slows_down() -> None:
     def filling(t: float) -> float:
         return 3 * GIB - 2 * GIB * math.exp(-t / HOUR)
 
-    assert _first_rise(filling, left=4 * GIB) is None
+    assert _first_rise(filling, left=5 * GIB // 2) is None
     found = _first_rise(filling, left=GIB)
     assert found is not None
     assert found[0] < 0.6 * HOUR

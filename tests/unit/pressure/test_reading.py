@@ -154,5 +154,7 @@ def test_more_is_never_less_pressing(
     pressure = judge(Look(tuple(map(_scope, ratios)), stall), DEFAULTS)
     harder = judge(Look((*map(_scope, ratios), _scope(more)), stall), DEFAULTS)
     assert LEVELS.index(harder.level) >= LEVELS.index(pressure.level)
+    around = judge(Look((_scope(more), *map(_scope, ratios)), stall), DEFAULTS)
+    assert around.level == harder.level
     assert bool(pressure.reasons) == (pressure.level != "normal")
     assert isinstance(pressure, Pressure)

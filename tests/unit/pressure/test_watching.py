@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,8 +28,10 @@ class Machine:
 
     def __init__(self) -> None:
         self.used = 1
+        self.reads = 0
 
     def read(self) -> Look:
+        self.reads += 1
         return Look((MemoryScope("machine", self.used, 10),))
 
 
@@ -106,8 +109,9 @@ def test_each_has_thresholds_of_its_own(by_hand: Machine) -> None:
     early, late = Cache(), Cache()
     one = subscribe(early.shrink, thresholds=PressureThresholds(warning_ratio=0.2))
     two = subscribe(late.shrink)
-    by_hand.used = 3
+    by_hand.used, by_hand.reads = 3, 0
     watcher.tell_all()
+    assert by_hand.reads == 1
     assert (early.told, late.told) == (["warning"], [])
     assert (one.level, two.level) == ("warning", "normal")
 
@@ -144,6 +148,20 @@ def test_the_thread_comes_back(machine: Machine, monkeypatch: pytest.MonkeyPatch
     cache = Cache()
     with subscribe(cache.shrink):
         _until(lambda: cache.told == ["critical"])
+
+
+def test_its_thread_holds_no_account(by_hand: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By tracemalloc that would leave out what a measured call of another thread takes."""
+    held: list[bool] = []
+
+    def own_work() -> nullcontext[None]:
+        held.append(True)
+        return nullcontext()
+
+    monkeypatch.setattr(readings, "own_work", own_work)
+    with subscribe(print):
+        watcher.tell_all()
+    assert held == []
 
 
 def test_nothing_is_told_after_the_end(by_hand: Machine) -> None:

@@ -99,6 +99,16 @@ def test_a_part_of_the_tree_is_mounted(tree: Tree, mounted: str, path: str, dire
     assert [group[1:] for group in CgroupProbe(tree.root).read().groups] == [(5, 10)]
 
 
+def test_a_group_outside_of_what_is_mounted_is_not_looked_for(tree: Tree) -> None:
+    """Whatever stands at that place of the file system is something else."""
+    tree.mount("cgroup2", "/sys/fs/cgroup")
+    tree.member_of("0::/../sibling")
+    tree.group("sys/fs/sibling", current=1, most=2)
+    tree.group("sys/fs", current=3, most=4)
+    tree.group("sys/fs/cgroup", current=5, most=10)
+    assert CgroupProbe(tree.root).read().groups == (GroupUse("/", 5, 10),)
+
+
 def test_the_mount_that_holds_the_group_is_taken(tree: Tree) -> None:
     """Others of its kind are mounted elsewhere, under names with blanks."""
     tree.mount("cgroup2", "/other", "/docker/other")
