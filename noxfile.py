@@ -159,6 +159,7 @@ def bench(session: nox.Session) -> None:
     """Print what measuring costs, as ratios taken side by side in one run."""
     install_wheel(session, "bench")
     session.run("python", "tests/benchmarks/overhead.py")
+    session.run("python", "tests/benchmarks/monitoring.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

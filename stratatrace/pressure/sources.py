@@ -129,12 +129,14 @@ class _Readings:
             return latest.pressure
         with self.own_work() if hold else nullcontext():
             try:
+                source = self.source
                 if latest is None or not fresh:
-                    at_seconds, look = time.monotonic(), self.source.read()
+                    at_seconds, look = time.monotonic(), source.read()
                 else:
                     at_seconds, look, _, _ = latest
                 pressure = judge(look, thresholds)
-                self._latest = _Latest(at_seconds, look, thresholds, pressure)
+                if source is self.source:  # Else it was replaced meanwhile.
+                    self._latest = _Latest(at_seconds, look, thresholds, pressure)
             except MemoryError:
                 return Pressure(level="critical", reasons=("there was no memory left to read it",))
             except Exception:

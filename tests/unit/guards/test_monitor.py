@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ from stratatrace.errors import (
     NotReadyError,
 )
 from stratatrace.guards import monitor as module
+from stratatrace.guards.rise import RiseWatch
 from stratatrace.pressure.sources import readings
 from stratatrace.probes.processes import ProcessesProbe, ProcessReading
 from stratatrace.recorder import active
@@ -252,6 +254,61 @@ def test_a_callback_stops_the_monitor(source: Source) -> None:
     assert not thread.is_alive()
     assert len(stopped) == 1
     assert not monitor.running
+
+
+def test_a_steady_rise_is_told_of_long_before_the_end(
+    source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, to the callback, and by a gauge; here, within a second in place of minutes."""
+    monkeypatch.setattr(module, "RiseWatch", partial(RiseWatch, 0.5))
+    began = time.monotonic()
+    rate, limit = 100 * MIB, 2000 * MIB
+
+    def read() -> ProcessReading:
+        return ProcessReading(100 * MIB + round((time.monotonic() - began) * rate), 1, "rss")
+
+    source.read = read  # type: ignore[method-assign]
+    told: list[MemoryAlert] = []
+    seen: list[float | None] = []
+
+    def on_alert(alert: MemoryAlert) -> None:
+        told.append(alert)
+        observed = monitor.observed()
+        seen.append(observed.seconds_left if observed else None)
+
+    monitor = MemoryMonitor(interval_seconds=FAST, limit=limit, alert_at=(), on_alert=on_alert)
+    with monitor:
+        _until(lambda: told)
+    (alert,) = monitor.report.alerts
+    assert alert.kind == "rise"
+    assert alert.bytes_per_second == pytest.approx(rate, rel=0.3)
+    assert alert.used_bytes < limit
+    assert alert.seconds_left is not None
+    assert alert.seconds_left == pytest.approx((limit - alert.used_bytes) / rate, rel=0.3)
+    assert seen == [alert.seconds_left]
+    assert "at this rate, out of memory in" in caplog.text
+    (record,) = caplog.records
+    assert vars(record)["stratatrace.monitor.time_left"] == alert.seconds_left
+    assert vars(record)["stratatrace.monitor.rise"] == alert.bytes_per_second
+
+
+def test_telemetry_that_fails(
+    source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Takes neither the looks nor the callback with it."""
+
+    def broken(_self: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(type(active), "monitor_metrics", property(broken))
+    failures = readings.guard.failures
+    told: list[MemoryAlert] = []
+    with MemoryMonitor(interval_seconds=3600, alert_at=(1,), on_alert=told.append) as monitor:
+        pass
+    assert monitor.report.looks == 2
+    assert len(told) == 1
+    assert readings.guard.failures == failures + 2
+    assert "could not count and log an alert" in caplog.text
 
 
 def test_what_cannot_be_read(source: Source, caplog: pytest.LogCaptureFixture) -> None:

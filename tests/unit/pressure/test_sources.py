@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,15 +10,15 @@ from kernel_trees import MIB, Tree, container_v2, stall_text
 
 import stratatrace
 from stratatrace import memory_pressure
-from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.pressure import MemoryScope, PressureThresholds
 from stratatrace.pressure.reading import Look
 from stratatrace.pressure.sources import Sources, readings
 from stratatrace.probes.psi import Stall
-from stratatrace.testing import recording
+from stratatrace.recorder import active
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -139,6 +139,21 @@ def test_without_memory_for_the_look(source: Counting) -> None:
     assert pressure.reasons == ("there was no memory left to read it",)
 
 
+def test_a_source_that_is_replaced_while_it_is_read(
+    source: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its look is not kept for the one that came in its place."""
+    other = Counting(used=9)
+
+    def read() -> Look:
+        monkeypatch.setattr(readings, "source", other)
+        return Look((MemoryScope("machine", 1, 10),))
+
+    monkeypatch.setattr(source, "read", read)
+    assert memory_pressure().level == "normal"
+    assert memory_pressure().level == "critical"
+
+
 def test_a_failure_goes_no_further(
     source: Counting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,14 +184,24 @@ def test_misuse_raises(options: dict[str, Any], error: type[Exception]) -> None:
         memory_pressure(**options)
 
 
-def test_a_measured_call_is_not_charged() -> None:
-    """The look that is kept is ours."""
-    with recording(Config(probe="tracemalloc")):
-        memory_pressure(max_age_seconds=0)
-        _, empty = stratatrace.measure(lambda: None)
-        readings.forget()
-        gc.collect()  # So that no collection runs within, which ends the holding of the account.
-        _, asking = stratatrace.measure(memory_pressure)
-    assert empty.heap_net_bytes == 0
-    assert asking.heap_net_bytes == pytest.approx(0, abs=200)
-    assert asking.heap_peak_bytes == pytest.approx(0, abs=1000)
+def test_a_measured_call_is_not_charged(source: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look is our own work; one that is fresh takes nothing that would have to be held."""
+    told: list[str] = []
+
+    @contextmanager
+    def own_work() -> Iterator[None]:
+        told.append(f"begin {source.reads}")
+        yield
+        told.append(f"end {source.reads}")
+
+    monkeypatch.setattr(readings, "own_work", own_work)
+    memory_pressure()
+    memory_pressure()
+    assert told == ["begin 0", "end 1"]
+    memory_pressure(thresholds=PressureThresholds(warning_ratio=0.5))
+    assert told[2:] == ["begin 1", "end 1"]
+
+
+def test_the_recorder_says_what_our_own_work_is() -> None:
+    """It stands above, and has set it."""
+    assert readings.own_work == active.own_work

@@ -234,6 +234,24 @@ def test_a_callback_that_raises(
     assert f"tell of memory pressure for {__name__}" in record.getMessage()
 
 
+def test_a_round_that_fails(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is not the last one."""
+    monkeypatch.setattr(readings.guard, "_named", set())
+    monkeypatch.setattr(module, "_PERIOD_SECONDS", 0.005)
+    failures = readings.guard.failures
+    cache = Cache()
+    machine.used = 9
+    with monkeypatch.context() as patched:
+        patched.setattr(readings, "read", lambda *_, **__: 1 / 0)
+        subscription = subscribe(cache.shrink)
+        _until(lambda: readings.guard.failures > failures + 1)
+    _until(lambda: cache.told == ["critical"])
+    subscription.close()
+    assert "could not look for memory pressure" in caplog.text
+
+
 def test_a_callback_subscribes_and_closes(by_hand: Machine) -> None:
     """No lock is held while it runs."""
     cache = Cache()
