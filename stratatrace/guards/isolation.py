@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.calls import error_type
 from stratatrace.errors import (
     InvalidTypeError,
     IsolationError,
@@ -29,6 +30,7 @@ from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.telling import tell
 from stratatrace.guards.usage import UsageReader
 from stratatrace.guards.watchdog import room_bytes, watchdog
+from stratatrace.measurement import Measurement
 from stratatrace.recorder import active
 from stratatrace.sizes import format_size
 from stratatrace.wrapping import WrappedFunction, kind_of, wrapped
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from stratatrace.config import Config
-    from stratatrace.measurement import Callsite, Measurement
+    from stratatrace.measurement import Callsite
     from stratatrace.telemetry.spans import SpanScope
 
 __all__ = ["ISOLATIONS", "IsolatedFunction", "Isolation", "isolated"]
@@ -54,6 +56,8 @@ ISOLATIONS = {
 
 _LOOK_SECONDS = 0.005
 _READ_BYTES = 1 << 20
+# How long a child may stay over its budget: it ends itself much sooner, unless it hangs.
+_OVERDUE_SECONDS = 2.0
 
 
 class IsolatedFunction(WrappedFunction):
@@ -156,8 +160,10 @@ class Isolation:
             answer = _Child(job, method, self._timeout_seconds).answer()
             told.measurement = answer.measurement
             return _result_of(answer, callsite), answer.measurement
-        except MemoryLimitExceeded as error:
-            tell(limit, error)
+        except BaseException as error:
+            told.error = error
+            if isinstance(error, MemoryLimitExceeded):
+                tell(limit, error)
             raise
         finally:
             told.end()
@@ -183,6 +189,7 @@ class _Child:
         )
         self._received = bytearray()
         self._reader: UsageReader | None = None
+        self._over_since: float | None = None
         try:
             self._process.start()
         except AssertionError as error:
@@ -250,9 +257,16 @@ class _Child:
             return
         if self._reader is None:
             self._reader = UsageReader(f"/proc/{self._process.pid}/statm")
-        used_bytes = self._reader.read_other()
-        if used_bytes is not None and used_bytes - base_bytes > room_bytes(self._job.budget_bytes):
-            raise self._exceeded(used_bytes - base_bytes)
+        resident_bytes = self._reader.read_other()
+        if resident_bytes is None or resident_bytes - base_bytes <= self._job.budget_bytes:
+            self._over_since = None
+            return
+        used_bytes = resident_bytes - base_bytes
+        now = time.monotonic()
+        self._over_since = self._over_since or now
+        overdue = now > self._over_since + _OVERDUE_SECONDS
+        if overdue or used_bytes > room_bytes(self._job.budget_bytes):
+            raise self._exceeded(used_bytes)
 
     def _exceeded(self, used_bytes: int) -> MemoryLimitExceeded:
         job = self._job
@@ -283,7 +297,9 @@ class _Telling:
     def __init__(self, callsite: Callsite) -> None:
         self._callsite = callsite
         self._scope: SpanScope | None = None
+        #: The child's numbers, where it could send them; what was raised in the parent.
         self.measurement: Measurement | None = None
+        self.error: BaseException | None = None
         if active.enabled:
             try:
                 self._scope = active.recorder.spans.open(callsite, None)
@@ -293,7 +309,7 @@ class _Telling:
                 active.recorder.guard.caught(callsite, "start a span")
 
     def end(self) -> None:
-        """Hand the numbers to the sinks; where there are none, end the span."""
+        """Hand to the sinks what there is."""
         if not active.enabled:
             return
         recorder = active.recorder
@@ -301,14 +317,14 @@ class _Telling:
             try:
                 if self._scope is not None:
                     self._scope.leave()
-                if self.measurement is None and self._scope is not None:
-                    self._scope.span.end()
             except Exception:
-                recorder.guard.caught(self._callsite, "end a span")
+                recorder.guard.caught(self._callsite, "leave a span")
+            measurement = self.measurement or Measurement(
+                callsite=self._callsite, error_type=error_type(self.error)
+            )
             for sink in recorder.sinks:
                 try:
-                    if self.measurement is not None:
-                        sink.emit(self.measurement, self._scope)
+                    sink.emit(measurement, self._scope)
                 except Exception:
                     kind = type(sink).__name__
                     recorder.guard.caught(self._callsite, f"hand a measurement to {kind}")

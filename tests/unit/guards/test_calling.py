@@ -19,7 +19,7 @@ from .growing import MB, grow, take
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
     from stratatrace.testing import ListSink
 
@@ -43,7 +43,7 @@ async def coroutine(megabytes: int) -> int:
 
 
 @memory_limit("60MB")
-def generator(megabytes: int) -> Iterator[int]:
+def generator(megabytes: int) -> Generator[int, None, None]:
     """Take memory between items."""
     kept: list[mmap.mmap] = []
     for number in range(megabytes // 10):
@@ -126,7 +126,7 @@ def test_methods() -> None:
         def static(size: int) -> bytearray:
             return bytearray(size)
 
-        @memory_limit("60MB")
+        @memory_limit("60MB")  # type: ignore[prop-decorator] # mypy knows none on a property
         @property
         def large(self) -> bytearray:
             return bytearray(1000 * MB)

@@ -198,8 +198,7 @@ def test_a_block_in_a_task_that_is_cancelled_by_others() -> None:
 def test_two_tasks_in_one_limit() -> None:
     """Each leaves what it entered itself, in whatever order."""
     limit = memory_limit("200MB")
-    before = asyncio.Event, []
-    order: list[str] = before[1]
+    order: list[str] = []
 
     async def enter(name: str, seconds: float) -> None:
         async with limit as opened:
