@@ -28,6 +28,8 @@ PROGRAMS = (
     "unit/pressure/test_pressure_programs.py",
     "unit/test_configure.py",
     "unit/test_propagation.py",
+    "unit/guards/test_traps.py",
+    "unit/guards/test_isolation.py",
     "parity",
     "docs",
     "examples",
@@ -160,6 +162,7 @@ def bench(session: nox.Session) -> None:
     install_wheel(session, "bench")
     session.run("python", "tests/benchmarks/overhead.py")
     session.run("python", "tests/benchmarks/monitoring.py")
+    session.run("python", "tests/benchmarks/limits.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

@@ -271,7 +271,7 @@ gate.set()
 def test_a_daemonic_process_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool's worker is one."""
     config: Any = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
-    monkeypatch.setitem(config, "daemon", True)
+    monkeypatch.setitem(config, "daemon", True)  # noqa: FBT003 -- its signature
     with pytest.raises(IsolationError, match="daemonic"):
         memory_limit("60MB", isolation="fork").run(isolated.add, 1)
 
@@ -345,7 +345,7 @@ def test_what_suspends_cannot_be_isolated() -> None:
 def test_misuse_is_answered() -> None:
     """With what was given, and what to do."""
     wrong: Any = memory_limit
-    with pytest.raises(InvalidValueError, match="'thread'.*'process'"):
+    with pytest.raises(InvalidValueError, match=r"'thread'.*'process'"):
         memory_limit("1MB", isolation="thread")
     with pytest.raises(InvalidTypeError, match="on_exceed"):
         memory_limit("1MB", isolation="process", on_exceed="warn")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import pickle
 import resource
 import threading
@@ -405,10 +406,11 @@ def test_an_error_that_a_user_makes_says_something() -> None:
 
 def test_shared_memory_counts() -> None:
     """The kernel's limit does not know it; the watchdog does."""
-    import mmap  # noqa: PLC0415 -- only here
-
-    with mmap.mmap(-1, MOST_MB * MB) as shared, pytest.raises(MemoryLimitExceeded):
-        with memory_limit("60MB"):
-            for start in range(0, len(shared), MB):
-                shared[start : start + MB] = b"x" * MB
-                time.sleep(0)
+    with (
+        mmap.mmap(-1, MOST_MB * MB) as shared,
+        pytest.raises(MemoryLimitExceeded),
+        memory_limit("60MB"),
+    ):
+        for start in range(0, len(shared), MB):
+            shared[start : start + MB] = b"x" * MB
+            time.sleep(0.001)

@@ -51,7 +51,7 @@ def fill(kept):
         len(kept)
 """
     namespace: dict[str, Any] = {}
-    exec(compile(source, "fill", "exec"), namespace)  # noqa: S102 -- the source is above
+    exec(compile(source, "fill", "exec"), namespace)
     for _ in range(3):
         kept: list[int] = []
         try:
@@ -143,7 +143,7 @@ def outside() -> None:
         try:
             for _ in range(5):
                 bytearray(b"x") * (70 * MB)
-        except BaseException as error:  # noqa: BLE001 -- it is looked at
+        except BaseException as error:
             failed.append(error)
 
     with memory_limit("100MB"):
@@ -233,7 +233,7 @@ def forked_leaves() -> None:
                     assert error.callsite.label == "inner"
                 assert len(kept)
         assert limits()["DATA"] == INFINITE
-    except BaseException:  # noqa: BLE001 -- the parent is told
+    except BaseException:
         code = 1
     if not pid:
         os._exit(code)
