@@ -18,7 +18,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratatrace.calls import error_type
 from stratatrace.errors import (
     InvalidTypeError,
     IsolationError,
@@ -30,7 +29,7 @@ from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.telling import tell
 from stratatrace.guards.usage import UsageReader
 from stratatrace.guards.watchdog import room_bytes, watchdog
-from stratatrace.measurement import Measurement
+from stratatrace.measurement import Measurement, error_type_of
 from stratatrace.recorder import active
 from stratatrace.sizes import format_size
 from stratatrace.wrapping import WrappedFunction, kind_of, wrapped
@@ -320,7 +319,7 @@ class _Telling:
             except Exception:
                 recorder.guard.caught(self._callsite, "leave a span")
             measurement = self.measurement or Measurement(
-                callsite=self._callsite, error_type=error_type(self.error)
+                callsite=self._callsite, error_type=error_type_of(self.error)
             )
             for sink in recorder.sinks:
                 try:

@@ -35,7 +35,7 @@ from .programs import isolated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stratatrace.guards import MemoryLimit
+    from stratatrace.guards.limit import MemoryLimit
 
 MB = 1_000_000
 
