@@ -14,9 +14,11 @@ from stratatrace.errors import MemoryLimitExceeded
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["fire", "is_own_code", "is_pending", "withdraw"]
+__all__ = ["fire", "is_measuring", "is_pending", "withdraw"]
 
 _announced = MemoryLimitExceeded._announced  # noqa: SLF001 -- the one place that fills it
+_OWN = __name__.partition(".")[0] + "."
+_OF_LIMITS = __name__.rpartition(".")[0] + "."
 _set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_async_exception.restype = ctypes.c_int
@@ -53,7 +55,10 @@ def withdraw(thread: int, key: int) -> None:
         _set_async_exception(thread, ctypes.py_object())
 
 
-def is_own_code(frame: FrameType) -> bool:
-    """Tell whether a thread is just now in our own code, which must not be torn in the middle."""
+def is_measuring(frame: FrameType) -> bool:
+    """Tell whether a thread is just now in our own code, which should not be torn in the middle.
+
+    The code of limits is made for that, and does not count.
+    """
     name = frame.f_globals.get("__name__")
-    return isinstance(name, str) and name.partition(".")[0] == __name__.partition(".")[0]
+    return isinstance(name, str) and name.startswith(_OWN) and not name.startswith(_OF_LIMITS)

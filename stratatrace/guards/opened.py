@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["OpenLimit"]
 
 _keys = itertools.count(1)
+# A program that does little but measured calls is hardly ever seen anywhere else.
+_PATIENCE_SECONDS = 0.1
 
 
 class OpenLimit:
@@ -64,6 +66,7 @@ class OpenLimit:
         "task",
         "thread",
         "told",
+        "waiting_since",
     )
 
     def __init__(
@@ -113,6 +116,8 @@ class OpenLimit:
         #: When an exception was last fired, by the monotonic clock, and the least growth since.
         self.fired_at: float | None = None
         self.fired_bytes = 0
+        #: Since when it would have been, had the thread not been in our own code.
+        self.waiting_since: float | None = None
         #: Reads the resident memory of the process, while the limit is open.
         self.resident_bytes: Callable[[], int] | None = None
 
@@ -158,9 +163,16 @@ class OpenLimit:
         self.most_bytes = max(self.most_bytes, used_bytes)
         return used_bytes > self.budget_bytes
 
+    def has_patience(self, now: float) -> bool:
+        """Tell whether to wait until the thread is back in the user's own code."""
+        if self.waiting_since is None:
+            self.waiting_since = now
+        return now < self.waiting_since + _PATIENCE_SECONDS
+
     def fired(self, now: float, used_bytes: int) -> None:
         """Remember that it was interrupted."""
         self.fired_at, self.fired_bytes = now, used_bytes
+        self.waiting_since = None
 
     def drop(self) -> None:
         """Let go of what was taken for it, once it has been judged."""

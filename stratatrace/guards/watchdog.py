@@ -284,7 +284,9 @@ def _interrupt(limit: OpenLimit, used_bytes: int) -> None:
         limit.thread
     )
     frame = sys._current_frames().get(limit.thread)  # noqa: SLF001 -- documented
-    if frame is None or firing.is_own_code(frame) or not (rested or growing):
+    if frame is None or not (rested or growing):
+        return
+    if firing.is_measuring(frame) and limit.has_patience(now):
         return
     if not loops.runs_loop(frame):
         # Now and not later: what is interrupted lets go of what it had.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -266,8 +267,6 @@ def test_a_worker_thread_of_a_loop_is_interrupted_as_any_other() -> None:
 
 def test_a_thread_that_runs_a_loop_is_known() -> None:
     """By its frames; the task that the loop was started for is found in them."""
-    import sys  # noqa: PLC0415 -- only here
-
     found: list[Any] = []
 
     async def main() -> None:

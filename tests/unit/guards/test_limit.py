@@ -246,14 +246,15 @@ def test_it_can_be_swallowed_and_is_raised_again(hold: Callable[[int], None]) ->
     caught = 0
     until = time.monotonic() + 20
     with pytest.raises(MemoryLimitExceeded), memory_limit("30MB"):
+        # Any line may be hit, one outside of the inner block too: then it ends a little sooner.
         while caught < 3 and time.monotonic() < until:
             try:
                 if not caught:
                     hold(50)
-                linger(1)
+                linger(5)
             except MemoryLimitExceeded:
                 caught += 1
-    assert caught == 3
+    assert caught >= 2
 
 
 def test_growing_on_is_answered_at_once() -> None:

@@ -7,7 +7,9 @@ import ctypes
 import functools
 import gc
 import logging
+import os
 import resource
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stratatrace import MemoryLimitExceeded, memory_limit
-from stratatrace.guards import firing
+from stratatrace.accounts import Account
+from stratatrace.guards import firing, loops, opened
 from stratatrace.guards.usage import Usage, UsageReader
 from stratatrace.guards.watchdog import THREAD_NAME, room_bytes, watchdog
+from stratatrace.probes import LifetimeProbe
 
 from .growing import MB, grow, linger, take
 
@@ -240,24 +244,50 @@ def test_a_limit_closes_where_there_is_no_memory_left(monkeypatch: pytest.Monkey
     assert watchdog._reserve is None
 
 
-def test_fired_at_in_our_own_code() -> None:
-    """A thread that measures is left alone until it is back in the user's code."""
-    import sys  # noqa: PLC0415 -- only here
+@pytest.mark.parametrize("patient", [True, False])
+def test_our_own_code_is_left_alone_for_a_while(
+    patient: bool, monkeypatch: pytest.MonkeyPatch, hold: Callable[[int], None]
+) -> None:
+    """What measures should not be torn in the middle; but nobody hides behind it for long."""
+    monkeypatch.setattr(opened, "_PATIENCE_SECONDS", 60 if patient else 0)
+    fire = firing.fire
+    hit: list[bool] = []
 
-    assert not firing.is_own_code(sys._getframe())
-    frames: list[bool] = []
+    def fire_and_see(thread: int, told: dict[str, Any]) -> bool:
+        hit.append(firing.is_measuring(sys._current_frames()[thread]))
+        return fire(thread, told)
 
-    class Budget(int):
-        def __lt__(self, _other: object) -> bool:
-            frames.append(firing.is_own_code(sys._getframe(1)))
-            return False
+    monkeypatch.setattr(firing, "fire", fire_and_see)
+    reader = LifetimeProbe()
+    for _ in range(3):
+        until = time.monotonic() + (0.3 if patient else 20)
+        with contextlib.suppress(MemoryLimitExceeded), memory_limit("20MB"):
+            hold(40)
+            while time.monotonic() < until:
+                for _ in range(500):
+                    reader.mark()  # Reads a file, and lets others run meanwhile.
+    if patient:
+        assert not any(hit)
+    else:
+        assert hit
 
-        __gt__ = __lt__
 
-    with memory_limit("60MB") as limit:
-        limit.budget_bytes = Budget(60 * MB)
-        assert wait_until(lambda: bool(frames))
-    assert all(frames)
+def test_our_own_code_is_known() -> None:
+    """What measures, and neither limits nor the user's."""
+    assert not firing.is_measuring(sys._getframe())
+    seen: list[bool] = []
+
+    class Probe:
+        def __getattr__(self, _name: str) -> Any:
+            seen.append(firing.is_measuring(sys._getframe(1)))
+            raise AttributeError
+
+    probe: Any = Probe()
+    with pytest.raises(AttributeError):
+        Account(probe).calibrate()
+    with pytest.raises(AttributeError):
+        loops.call_soon(probe, list)
+    assert seen == [True, False]
 
 
 def test_without_proc_it_is_watched_by_other_means(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,8 +326,6 @@ def test_usage_is_what_the_kernel_says(tmp_path: Any) -> None:
     page = resource.getpagesize()
     reader = UsageReader(str(file))
     assert reader.read() == Usage(50 * page, 60 * page, 100 * page)
-    import os  # noqa: PLC0415 -- only here
-
     os.close(reader._statm_fd)
     assert reader.read() == Usage(50 * page, 60 * page, 100 * page)
     assert reader.read_other() == 50 * page
