@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stratatrace import MemoryLimitExceeded, memory_limit
-from stratatrace.guards import loops
+from stratatrace.guards import firing, loops
 
 from .growing import grow, take
 
@@ -215,8 +215,9 @@ def test_two_tasks_in_one_limit() -> None:
     assert order == ["second", "first"]
 
 
-def test_a_loop_within_a_block_is_never_hit() -> None:
+def test_a_loop_within_a_block_is_never_hit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its main task is cancelled instead, and comes out as the error."""
+    monkeypatch.setattr(firing, "fire", lambda *_: pytest.fail("it was fired at"))
     cleaned: list[str] = []
 
     async def main() -> None:
@@ -229,13 +230,17 @@ def test_a_loop_within_a_block_is_never_hit() -> None:
             await asyncio.sleep(0.001)
             cleaned.append("in order")
 
-    with pytest.raises(MemoryLimitExceeded), memory_limit("60MB"):
+    with pytest.raises(MemoryLimitExceeded) as caught, memory_limit("60MB"):
         asyncio.run(main())
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert cleaned == ["in order"]
 
 
-def test_a_function_called_by_a_coroutine_is_judged_at_its_end() -> None:
+def test_a_function_called_by_a_coroutine_is_judged_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """No exception is fired at a thread that runs a loop."""
+    monkeypatch.setattr(firing, "fire", lambda *_: pytest.fail("it was fired at"))
 
     @memory_limit("20MB")
     def work(kept: list[Any]) -> str:

@@ -260,9 +260,12 @@ def test_our_own_code_is_left_alone_for_a_while(
     monkeypatch.setattr(firing, "fire", fire_and_see)
     reader = LifetimeProbe()
     for _ in range(3):
-        until = time.monotonic() + (0.3 if patient else 20)
+        until = time.monotonic() + (0.7 if patient else 15)
         with contextlib.suppress(MemoryLimitExceeded), memory_limit("20MB"):
-            hold(40)
+            with contextlib.suppress(MemoryLimitExceeded):
+                hold(40)
+                linger(5)
+            hit.clear()
             while time.monotonic() < until:
                 for _ in range(500):
                     reader.mark()  # Reads a file, and lets others run meanwhile.
