@@ -27,6 +27,7 @@ PROGRAMS = (
     "unit/guards/test_monitor_programs.py",
     "unit/pressure/test_pressure_programs.py",
     "unit/test_configure.py",
+    "unit/streams/test_reading.py",
     "unit/test_propagation.py",
     "unit/guards/test_traps.py",
     "unit/guards/test_isolation.py",

@@ -10,9 +10,11 @@ from stratatrace.measurement import Measurement
 from stratatrace.pressure import memory_pressure
 from stratatrace.profile import measure, profile_memory
 from stratatrace.propagation import propagate
+from stratatrace.streams import MappedFile
 from stratatrace.version import __version__
 
 __all__ = [
+    "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
     "MemoryMonitor",

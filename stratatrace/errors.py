@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyStartedError",
     "CommandError",
+    "FileChangedError",
     "InvalidTypeError",
     "InvalidValueError",
     "IsolationError",
     "IsolationTimeoutError",
     "MemoryLimitExceeded",
     "MissingExtraError",
+    "NotAFileError",
     "NotReadyError",
     "OutputError",
     "ProbeError",
+    "RecordTooLongError",
     "StratatraceError",
 ]
 
@@ -62,6 +65,18 @@ class AlreadyStartedError(StratatraceError, RuntimeError):
 
 class OutputError(StratatraceError, OSError):
     """A file that telemetry should be written to cannot be written."""
+
+
+class NotAFileError(StratatraceError, OSError):
+    """A path leads to a directory, a device or a pipe, or to a file that has no size."""
+
+
+class FileChangedError(StratatraceError, OSError):
+    """A file was written to, or became shorter, while it was read."""
+
+
+class RecordTooLongError(StratatraceError, ValueError):
+    """A line, or a match of a pattern, is longer than was allowed."""
 
 
 class ProbeError(StratatraceError, RuntimeError):

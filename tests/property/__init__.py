@@ -1,0 +1,1 @@
+"""What must hold for all inputs, and what Hypothesis makes of them."""
