@@ -10,7 +10,12 @@ from stratatrace.measurement import Measurement
 from stratatrace.pressure import memory_pressure
 from stratatrace.profile import measure, profile_memory
 from stratatrace.propagation import propagate
-from stratatrace.streams import MappedFile
+from stratatrace.streams import (
+    MappedFile,
+    adaptive_chunks,
+    adaptive_chunks_async,
+    process_stream,
+)
 from stratatrace.version import __version__
 
 __all__ = [
@@ -20,10 +25,13 @@ __all__ = [
     "MemoryMonitor",
     "StratatraceError",
     "__version__",
+    "adaptive_chunks",
+    "adaptive_chunks_async",
     "configure",
     "measure",
     "memory_limit",
     "memory_pressure",
+    "process_stream",
     "profile_memory",
     "propagate",
     "shutdown",

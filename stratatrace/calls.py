@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import AttributeValue
 
-__all__ = ["AnyCall", "Call", "begin", "begin_kept", "misplaced", "prepare"]
+__all__ = ["AnyCall", "Call", "annotate", "begin", "begin_kept", "misplaced", "prepare"]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -278,6 +278,12 @@ def _begin(
         recorder.unhold(held)
         raise
     return call
+
+
+def annotate(call: AnyCall, attributes: Mapping[str, AttributeValue]) -> None:
+    """Put on a call's span what is known only while it runs; nothing where it has no span."""
+    if isinstance(call, Call):
+        call.annotate(attributes)
 
 
 def misplaced(callsite: Callsite, doing: str) -> None:

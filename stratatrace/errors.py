@@ -22,6 +22,7 @@ __all__ = [
     "InvalidValueError",
     "IsolationError",
     "IsolationTimeoutError",
+    "ItemTooLargeError",
     "MemoryLimitExceeded",
     "MissingExtraError",
     "NotAFileError",
@@ -77,6 +78,10 @@ class FileChangedError(StratatraceError, OSError):
 
 class RecordTooLongError(StratatraceError, ValueError):
     """A line, or a match of a pattern, is longer than was allowed."""
+
+
+class ItemTooLargeError(StratatraceError, MemoryError):
+    """There is no memory for a single item of a stream."""
 
 
 class ProbeError(StratatraceError, RuntimeError):

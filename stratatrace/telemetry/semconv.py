@@ -146,6 +146,33 @@ MEASURED = (
     ERROR_TYPE,
 )
 
+STREAM_ITEMS = Attribute("stratatrace.stream.items", "int", "Items that a stream has delivered.")
+STREAM_CHUNKS = Attribute("stratatrace.stream.chunks", "int", "Chunks that they were delivered in.")
+STREAM_SPLITS = Attribute(
+    "stratatrace.stream.splits", "int", "How often there was no memory for a chunk of a stream."
+)
+STREAM_LARGEST = Attribute(
+    "stratatrace.stream.largest_chunk", "int", "What the items of the largest chunk took, in bytes."
+)
+STREAM_SOURCE = Attribute(
+    "stratatrace.stream.weighed_by",
+    "string",
+    "What told how large the last items were: `native`, `tracemalloc`, or `sizes`, an estimate.",
+)
+CHUNK_ITEMS = Attribute("stratatrace.chunk.items", "int", "Items of a chunk of a stream.")
+CHUNK_BYTES = Attribute("stratatrace.chunk.bytes", "int", "What they took, in bytes.")
+
+#: What only the spans of streams and their chunks carry.
+OF_STREAMS = (
+    STREAM_ITEMS,
+    STREAM_CHUNKS,
+    STREAM_SPLITS,
+    STREAM_LARGEST,
+    STREAM_SOURCE,
+    CHUNK_ITEMS,
+    CHUNK_BYTES,
+)
+
 SPAN_ATTRIBUTES = (
     FUNCTION_NAME,
     FILE_PATH,
@@ -159,6 +186,7 @@ SPAN_ATTRIBUTES = (
     LIMIT_EXCEEDED,
     LIMIT_BUDGET,
     LIMIT_USED,
+    *OF_STREAMS,
 )
 
 CALL_COUNT = Metric("stratatrace.call.count", "Counter", "{call}", "Calls that ended.")

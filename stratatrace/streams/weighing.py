@@ -1,0 +1,159 @@
+"""What the items of a chunk take: measured where something measures, else told by their sizes."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import types
+from collections import deque
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.probes.live import live_bytes_source
+from stratatrace.recorder import active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SIZES", "Weigher", "deep_size"]
+
+#: What numbers are called that no probe has measured.
+SIZES = "sizes"
+
+_MOST_OBJECTS = 1000
+_MOST_PARTS = 50
+_FIRST_SAMPLES = 4
+_SAMPLE_EVERY = 64
+# Older samples count half when there are so many, so that the ratio follows the stream.
+_MOST_SAMPLES = 32
+# What many objects refer to, and none of them owns.
+_SHARED = (
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.CodeType,
+    types.FrameType,
+)
+
+
+class Weigher:
+    """Weighs the items of one chunk after the other.
+
+    Where the heap is counted, by the native counters or by tracemalloc, they weigh what the heap
+    grew by while they were pulled. Items cannot weigh less than their own sizes: where they do,
+    they were made before or in another thread, and sizes tell, as where nothing counts. Each
+    item's own size is taken, and that of what it refers to is sampled.
+    """
+
+    __slots__ = (
+        "_begun_bytes",
+        "_live",
+        "_live_name",
+        "_own_bytes",
+        "_sampled_deep",
+        "_sampled_own",
+        "_samples",
+        "_seen",
+        "source",
+        "weight_bytes",
+    )
+
+    def __init__(self) -> None:
+        #: ``native``, ``tracemalloc`` or ``sizes``; None before the first item.
+        self.source: str | None = None
+        #: What the items of this chunk take.
+        self.weight_bytes = 0
+        self._own_bytes = self._begun_bytes = 0
+        self._live: Callable[[], int] | None = None
+        self._live_name = SIZES
+        self._seen = self._samples = 0
+        self._sampled_own = self._sampled_deep = 0.0
+
+    def begin(self) -> None:
+        """A chunk begins."""
+        self.weight_bytes = self._own_bytes = 0
+        found = live_bytes_source()
+        self._live_name, self._live = (SIZES, None) if found is None else found
+        self._begun_bytes = self._live() if self._live is not None else 0
+
+    def add(self, item: object) -> None:
+        """Weigh the chunk with one item more, which was pulled just now."""
+        self._own_bytes += _own_size(item)
+        if self._live is not None:
+            taken = self._live() - self._begun_bytes
+            if taken >= self._own_bytes:
+                self.source = self._live_name
+                self.weight_bytes = taken
+                return
+        if self._samples < _FIRST_SAMPLES or not self._seen % _SAMPLE_EVERY:
+            self._sample(item)
+        self._seen += 1
+        self.source = SIZES
+        ratio = self._sampled_deep / self._sampled_own if self._sampled_own else 1.0
+        self.weight_bytes = int(self._own_bytes * ratio)
+
+    def _sample(self, item: object) -> None:
+        with active.own_work():
+            if self._samples >= _MOST_SAMPLES:
+                self._samples //= 2
+                self._sampled_own /= 2
+                self._sampled_deep /= 2
+            self._samples += 1
+            own = _own_size(item)
+            self._sampled_own += own
+            self._sampled_deep += max(deep_size(item), own)
+
+
+def deep_size(item: object) -> int:
+    """Return about what an object takes with all that it refers to, in bytes.
+
+    Large containers are sampled. What is shared within the object is counted once; what several
+    objects share is counted for each.
+    """
+    total = 0.0
+    seen: set[int] = set()
+    stack: list[tuple[object, float]] = [(item, 1.0)]
+    while stack and len(seen) < _MOST_OBJECTS:
+        found, weight = stack.pop()
+        if id(found) in seen or isinstance(found, _SHARED):
+            continue
+        seen.add(id(found))
+        total += weight * _own_size(found)
+        try:
+            parts, count = _parts(found)
+        except Exception:  # noqa: S112 -- it changes just now, or its class forbids to look
+            continue
+        if parts:
+            share = weight * count / len(parts)
+            stack.extend((part, share) for part in parts)
+    return int(total)
+
+
+def _own_size(item: object) -> int:
+    try:
+        return sys.getsizeof(item)
+    except Exception:
+        return 0  # It has a __sizeof__ of its own, which is wrong.
+
+
+def _parts(item: Any) -> tuple[list[Any], int]:
+    """Return some of what *item* refers to, and how much there is. Runs no code of its class."""
+    if isinstance(item, dict):
+        some = islice(dict.items(item), _MOST_PARTS // 2)
+        return list(chain.from_iterable(some)), 2 * dict.__len__(item)
+    if isinstance(item, list):
+        return _spread(list.__getitem__, item, list.__len__(item))
+    if isinstance(item, tuple):
+        return _spread(tuple.__getitem__, item, tuple.__len__(item))
+    if isinstance(item, set | frozenset | deque):
+        kind: Any = next(base for base in (set, frozenset, deque) if isinstance(item, base))
+        return list(islice(kind.__iter__(item), _MOST_PARTS)), kind.__len__(item)
+    # Not the attributes' dictionary, which would be made by asking for it, and then stay.
+    parts = gc.get_referents(item)
+    return parts[:_MOST_PARTS], len(parts)
+
+
+def _spread(get: Callable[[Any, slice], Any], item: Any, count: int) -> tuple[list[Any], int]:
+    return list(get(item, slice(None, None, count // _MOST_PARTS + 1))), count
