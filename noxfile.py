@@ -164,6 +164,8 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/overhead.py")
     session.run("python", "tests/benchmarks/monitoring.py")
     session.run("python", "tests/benchmarks/limits.py")
+    session.run("python", "tests/benchmarks/searching.py")
+    session.run("python", "tests/benchmarks/streaming.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

@@ -201,23 +201,20 @@ def lines(file: OpenFile, longest_bytes: int, *, keepends: bool) -> Iterator[mem
         find, position = buffer.find, 0
         with memoryview(buffer).toreadonly() as view:
             while (newline := find(b"\n", position, filled)) >= 0:
-                _check_length(file, base + position, newline - position, longest_bytes)
-                yield view[position : newline + keepends]
+                if newline - position > longest_bytes:
+                    break
+                yield view[position : newline + 1 if keepends else newline]
                 position = newline + 1
             rest = view[position:filled]
-        _check_length(file, base + position, len(rest), longest_bytes)
         base += position
+        if newline >= 0 or len(rest) > longest_bytes:
+            msg = (
+                f"the line at offset {base} of {file.path} is longer than {longest_bytes} bytes: "
+                "give a larger longest_line, or cut the file up by chunks()"
+            )
+            raise RecordTooLongError(msg)
     if rest:
         yield rest
-
-
-def _check_length(file: OpenFile, offset: int, size_bytes: int, longest_bytes: int) -> None:
-    if size_bytes > longest_bytes:
-        msg = (
-            f"the line at offset {offset} of {file.path} is longer than {longest_bytes} bytes: "
-            "give a larger longest_line, or cut the file up by chunks()"
-        )
-        raise RecordTooLongError(msg)
 
 
 def check_path(path: object) -> str:

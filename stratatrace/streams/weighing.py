@@ -23,9 +23,9 @@ SIZES = "sizes"
 _MOST_OBJECTS = 1000
 _MOST_PARTS = 50
 _FIRST_SAMPLES = 4
-_SAMPLE_EVERY = 64
+_SAMPLE_EVERY = 256
 # Older samples count half when there are so many, so that the ratio follows the stream.
-_MOST_SAMPLES = 32
+_MOST_SAMPLES = 8
 # What many objects refer to, and none of them owns.
 _SHARED = (
     type,
