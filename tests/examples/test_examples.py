@@ -34,6 +34,7 @@ SPANS = {
         "export a month",
         "write_lines",
     },
+    "locality": {"over_lists", "over_arrays"},
 }
 
 

@@ -6,10 +6,21 @@ An ignore that is not needed is an error for both: that is how a wrong call is p
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import assert_type
 
-from stratatrace import Measurement, measure, profile_memory, propagate
+from stratatrace import (
+    MappedFile,
+    Measurement,
+    adaptive_chunks,
+    adaptive_chunks_async,
+    measure,
+    process_stream,
+    profile_memory,
+    propagate,
+)
+from stratatrace.streams import Chunk, Match
 
 
 @profile_memory
@@ -206,3 +217,35 @@ def misuse() -> None:
     profile_memory(budget=1.5)  # type: ignore[call-overload]
     profile_memory(attributes={"a": None})  # type: ignore[dict-item]
     profile_memory(5)  # type: ignore[call-overload]
+
+
+async def chunk_streams(numbers: Iterator[int], later: AsyncIterator[str]) -> None:
+    """Have the items' own type."""
+    chunks = adaptive_chunks(numbers, 100, "1MB", name="numbers")
+    for chunk in chunks:
+        assert_type(chunk, list[int])
+        chunks.put_back(chunk)
+    async for some in adaptive_chunks_async(later):
+        assert_type(some, list[str])
+    adaptive_chunks(later)  # type: ignore[arg-type]
+
+
+def process_streams(numbers: Iterator[int]) -> None:
+    """Have the function's own result."""
+
+    def longest(chunk: Chunk[int]) -> float:
+        chunk.done(1)
+        return max(chunk) / 2
+
+    for result in process_stream(numbers, longest):
+        assert_type(result, float)
+    for total in process_stream(numbers, sum):
+        assert_type(total, int)
+
+
+def search_files(file: MappedFile) -> None:
+    """Give offsets for one pattern, and matches for several."""
+    assert_type(file.find_all(b"x"), Iterator[int])
+    assert_type(file.find_all(re.compile(b"x")), Iterator[int])
+    assert_type(file.find_all([b"x", re.compile(b"x")]), Iterator[Match])
+    file.find_all("x")  # type: ignore[arg-type]

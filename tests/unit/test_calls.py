@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
 from stratatrace import profile_memory
+from stratatrace.calls import prepare
+from stratatrace.callsites import Options, describe_function
 from stratatrace.config import Config
 from stratatrace.recorder import Recorder, active
+from stratatrace.telemetry.spans import SpanScope
 from stratatrace.testing import ListSink, recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from opentelemetry.trace import Span
 
     from stratatrace.measurement import Measurement
     from stratatrace.typing import Scope
@@ -232,3 +237,33 @@ def test_a_sink_that_is_measured_itself_does_not_go_round_in_circles() -> None:
         assert profile_memory(name="outer")(lambda: "result")() == "result"
     assert calls == ["outer"]
     assert not recorder.work._of_threads
+
+
+class Annotated:
+    """A span that takes no attributes."""
+
+    def is_recording(self) -> bool:
+        """Say that it would."""
+        return True
+
+    def set_attributes(self, attributes: object) -> None:
+        """Fail."""
+        msg = "attributes"
+        raise RuntimeError(msg)
+
+
+def test_what_cannot_be_put_on_a_span_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the call goes on; where measuring is off there is nothing to describe."""
+    with recording(strict=False) as sink:
+        call = prepare(describe_function(describe_function, Options()))
+        failures = []
+        for scope in (None, SpanScope(cast("Span", Annotated()))):
+            monkeypatch.setattr(call, "_scope", scope)
+            call.annotate({"size": 1})
+            failures.append(active.recorder.guard.failures)
+        assert failures == [0, 1]
+        monkeypatch.setattr(call, "_scope", None)
+        call.finish()
+        assert sink.last is not None
+    with recording(Config(disabled=True)):
+        prepare(describe_function(describe_function, Options())).annotate({"size": 1})
