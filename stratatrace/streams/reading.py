@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stratatrace.errors import (
@@ -92,7 +93,8 @@ class OpenFile:
     def __init__(self, path: str, *, hint: str, allow_changes: bool) -> None:
         descriptor = _Descriptor(path)
         status = os.fstat(descriptor.number)
-        _check_kind(path, descriptor, status)
+        with _named(path):
+            _check_kind(path, descriptor, status)
         self.path = path
         #: What is read of it: bytes that are appended later are not.
         self.size = status.st_size
@@ -125,7 +127,7 @@ class OpenFile:
         filled = 0
         with memoryview(buffer) as whole, whole[position : position + wanted] as part:
             while filled < wanted:
-                with part[filled:] as rest:
+                with part[filled:] as rest, _named(self.path):
                     count = _read(descriptor.number, rest, offset + filled)
                 if not count:
                     break
@@ -252,6 +254,17 @@ def _is_free(buffer: bytearray) -> bool:
     except BufferError:
         return False
     return True
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Have an error of reading name the file, as those of opening do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
 
 
 def _check_kind(path: str, descriptor: _Descriptor, status: os.stat_result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import tempfile
 from contextlib import contextmanager
@@ -22,9 +23,17 @@ if TYPE_CHECKING:
 
     from stratatrace.streams.patterns import Pattern
 
-ALPHABET = b"ab\n x\xff"
+ALPHABET = b"a\nbx \xff"
 
-contents = st.lists(st.sampled_from(list(ALPHABET)), max_size=300).map(bytes)
+
+def _drawn(seed: int, count: int, kinds: int) -> bytes:
+    return bytes(random.Random(seed).choices(ALPHABET[:kinds], k=count))
+
+
+# Long ones, which go over many borders, and short ones, which are easy to read where one fails.
+contents = st.builds(
+    _drawn, st.integers(0, 2**32), st.integers(0, 300), st.integers(2, len(ALPHABET))
+) | st.lists(st.sampled_from(list(ALPHABET)), max_size=40).map(bytes)
 windows = st.integers(1, 80)
 
 #: Bounded, so that any window that has room for them is right.

@@ -226,6 +226,13 @@ def test_a_file_without_a_size_is_told_so() -> None:
         pass
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a file of Linux")
+def test_an_error_of_reading_names_the_file() -> None:
+    """As of a broken disk; the first byte of a process's memory cannot be read either."""
+    with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'"):
+        MappedFile("/proc/self/mem").__enter__()
+
+
 def test_an_unreadable_file_is_told_so() -> None:
     """As an unprivileged user, whom permissions hold up."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
