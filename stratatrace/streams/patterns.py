@@ -106,7 +106,6 @@ class RegexFinder:
         reach = extent.ahead if self._bounded else longest_bytes
         self._reach_bytes = int(reach) + _END_BYTES
         self._resume = 0
-        self._empty_at = -1
         #: What a window must have room for to get on at all, unless lines end in it.
         self.reach_bytes = 0 if self._by_lines else self._reach_bytes
 
@@ -133,11 +132,7 @@ class RegexFinder:
         for start, end in self._spans(window):
             if base + start >= limit:
                 break
-            if start == end:
-                if base + start == self._empty_at:
-                    continue  # Where the search was resumed: it was told before.
-                self._empty_at = base + start
-            elif not self._bounded and end - start > self._longest_bytes:
+            if not self._bounded and end - start > self._longest_bytes:
                 raise self._too_long(base + start)
             self._resume = base + (start + 1 if self._overlapping else end)
             yield Hit(base + start, self._index, base + end)
