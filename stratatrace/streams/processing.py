@@ -158,7 +158,6 @@ class ProcessedStream(SyncStream, Iterator[R], Generic[R]):
             except BaseException:
                 self._builder.ended = True
                 raise
-            del items  # Its memory is for the next chunk.
             if self._ready is not NOTHING:
                 self._advance(count)
                 return

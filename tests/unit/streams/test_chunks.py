@@ -461,6 +461,7 @@ def test_async_spans(spans: InMemorySpanExporter) -> None:
         3,
         0,
     ]
+    assert dict(stream.attributes or {})["stratatrace.heap.peak"] == pytest.approx(6 * MB, rel=0.05)
     for span in of_chunks[:2]:
         assert dict(span.attributes or {})["stratatrace.heap.peak"] == pytest.approx(
             3 * MB, rel=0.05
