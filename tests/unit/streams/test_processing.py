@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import sys
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +21,9 @@ from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.streams import Chunk
 from stratatrace.testing import recording
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -99,6 +106,41 @@ def test_a_single_item_without_memory_is_the_functions_error() -> None:
         next(results)
     assert caught.value is error
     assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of Linux")
+def test_memory_that_really_ends() -> None:
+    """By a limit of the kernel, in a process of its own: all is processed, by halves that fit."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = _within_limit()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def _within_limit() -> int:
+    """Need 10 MB for each item of a chunk, where there are 400; return an exit status.
+
+    None of it is touched.
+    """
+    data = re.search(r"VmData:\s*(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert data is not None
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(data[1]) * 1024 + 400 * MB, hard))
+    sizes: list[int] = []
+
+    def process(chunk: list[int]) -> list[int]:
+        work = bytes(len(chunk) * 10 * MB)
+        sizes.append(len(chunk))
+        return [number + work[0] for number in chunk]
+
+    results = list(process_stream(range(1_000), process, 128))
+    seen = [number for result in results for number in result]
+    return 0 if seen == list(range(1_000)) and 1 < max(sizes) < 64 else 2
 
 
 def test_it_can_be_told_to_raise() -> None:
