@@ -93,8 +93,9 @@ class AsyncAdaptiveChunks(RestartableStream, AsyncIterator[list[T]]):
 
     async def __anext__(self) -> list[T]:
         """Return the next chunk; never an empty one."""
-        self._take_turn()
+        token = object()
         try:
+            self._take_turn(token)
             if self._over:
                 raise StopAsyncIteration
             if self._ready is NOTHING:
@@ -106,7 +107,7 @@ class AsyncAdaptiveChunks(RestartableStream, AsyncIterator[list[T]]):
             chunk: list[T] = result
             return chunk
         finally:
-            self._turn.release()
+            self._leave_turn(token)
 
     async def _make_ready(self) -> None:
         if self._call is None:
@@ -120,14 +121,15 @@ class AsyncAdaptiveChunks(RestartableStream, AsyncIterator[list[T]]):
 
     async def aclose(self) -> None:
         """End the stream; what it has pulled and not delivered is let go. A generator is closed."""
-        self._take_turn()
+        token = object()
         try:
+            self._take_turn(token)
             if not self._over:
                 self._end()
             if isinstance(self._source, AsyncGenerator):
                 await self._source.aclose()
         finally:
-            self._turn.release()
+            self._leave_turn(token)
 
     async def __aenter__(self) -> Self:
         """Return itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,7 @@ class Stream:
         self._over = False
         #: What was made and not delivered yet.
         self._ready: Any = NOTHING
-        self._turn = threading.Lock()
+        self._turn: dict[str, object] = {}
 
     @property
     def weighed_by(self) -> str | None:
@@ -66,10 +65,16 @@ class Stream:
         """How many items the chunk that was made last could have had at most."""
         return self._builder.plan.most_items
 
-    def _take_turn(self) -> None:
-        if not self._turn.acquire(blocking=False):
+    def _take_turn(self, token: object) -> None:
+        # By a dictionary, where a lock would do, too, until somebody is interrupted just when it is
+        # acquired: who has the turn is known by the token, which was there before.
+        if self._turn.setdefault("token", token) is not token:
             msg = "the stream is being pulled already: one thread or task can do it at a time"
             raise NotReadyError(msg)
+
+    def _leave_turn(self, token: object) -> None:
+        if self._turn.get("token") is token:
+            self._turn.clear()
 
     def _resume(self) -> AnyCall:
         if self._call is None:
@@ -122,14 +127,15 @@ class RestartableStream(Stream):
             ItemTooLargeError: The chunk had a single item. It is a MemoryError.
             NotReadyError: The stream is over.
         """
-        self._take_turn()
+        token = object()
         try:
+            self._take_turn(token)
             if self._over:
                 msg = "the stream is over: put a chunk back before the next one is asked for"
                 raise NotReadyError(msg)
             self._builder.put_back(items)
         finally:
-            self._turn.release()
+            self._leave_turn(token)
 
 
 class SyncStream(Stream):
@@ -155,8 +161,9 @@ class SyncStream(Stream):
 
     def __next__(self) -> Any:
         """Return what comes next."""
-        self._take_turn()
+        token = object()
         try:
+            self._take_turn(token)
             if self._over:
                 raise StopIteration
             if self._ready is NOTHING:
@@ -167,7 +174,7 @@ class SyncStream(Stream):
                 raise StopIteration
             return result
         finally:
-            self._turn.release()
+            self._leave_turn(token)
 
     def _make_ready(self) -> None:
         call = self._resume()
@@ -184,9 +191,10 @@ class SyncStream(Stream):
 
     def close(self) -> None:
         """End the stream; what it has pulled and not delivered is let go. A generator is closed."""
-        self._take_turn()
+        token = object()
         call = self._call
         try:
+            self._take_turn(token)
             if call is not None:
                 call.resume()
             try:
@@ -197,7 +205,7 @@ class SyncStream(Stream):
                 if not self._over:
                     self._end()
         finally:
-            self._turn.release()
+            self._leave_turn(token)
 
     def _close_source(self) -> None:
         if isinstance(self._source, Generator):
