@@ -241,7 +241,8 @@ def test_memory_that_ends_at_any_moment_loses_nothing(probe: str | None, put_bac
         assert failures
 
 
-def test_an_interrupt_loses_nothing() -> None:
+@pytest.mark.parametrize("chunk_spans", [False, True])
+def test_an_interrupt_loses_nothing(chunk_spans: bool) -> None:
     """It goes through at once, and the next pull goes on; of a generator the rest is not known."""
 
     class Source:
@@ -256,7 +257,7 @@ def test_an_interrupt_loses_nothing() -> None:
                 raise KeyboardInterrupt
             return self.place
 
-    chunks = adaptive_chunks(Source(), 4)
+    chunks = adaptive_chunks(Source(), 4, chunk_spans=chunk_spans)
     with pytest.raises(KeyboardInterrupt):
         next(chunks)
     assert next(chunks) == [1, 2, 4, 5]
@@ -495,7 +496,8 @@ def test_an_async_consumer_that_stops_closes_the_generator() -> None:
         assert asyncio.run(main(how)), how
 
 
-def test_a_cancelled_pull_loses_nothing() -> None:
+@pytest.mark.parametrize("chunk_spans", [False, True])
+def test_a_cancelled_pull_loses_nothing(chunk_spans: bool) -> None:
     """The next goes on; an async generator is ended by it, which is told when all is delivered."""
 
     class Source:
@@ -518,7 +520,7 @@ def test_a_cancelled_pull_loses_nothing() -> None:
 
     async def main() -> None:
         source = Source()
-        chunks = adaptive_chunks_async(source, 4)
+        chunks = adaptive_chunks_async(source, 4, chunk_spans=chunk_spans)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(chunks), 0.01)
         source.gate.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from stratatrace import adaptive_chunks, adaptive_chunks_async, process_stream
 from stratatrace.config import Config
 from stratatrace.errors import MissingExtraError
+from stratatrace.recorder import active
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -65,6 +67,28 @@ def test_two_at_once_are_one(
         outer.close()
     assert "outer" in capsys.readouterr().err
     assert all("draw a progress bar" in record.getMessage() for record in caplog.records)
+
+
+class Broken(io.StringIO):
+    """A screen that cannot be written to."""
+
+    def write(self, _text: str) -> int:
+        msg = "no space left on device"
+        raise OSError(msg)
+
+
+def test_a_screen_that_fails_does_not_reach_the_program(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bar is given up, which is told once."""
+    monkeypatch.setattr(sys, "stderr", Broken())
+    with recording(Config(probe="rss"), strict=False):
+        chunks = list(adaptive_chunks(range(250), 100, progress=True))
+        assert active.recorder.guard.failures
+    assert sum(map(len, chunks)) == 250
+    assert [record.getMessage()[:42] for record in caplog.records] == [
+        "stratatrace could not draw a progress bar "
+    ]
 
 
 def test_without_rich_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
