@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from typing import assert_type
+from typing import Literal, assert_type
 
 from stratatrace import (
     MappedFile,
@@ -21,6 +21,14 @@ from stratatrace import (
     propagate,
 )
 from stratatrace.streams import Chunk, Match
+    Measurement,
+    MemoryMonitor,
+    measure,
+    memory_pressure,
+    profile_memory,
+    propagate,
+)
+from stratatrace.pressure import Pressure, subscribe
 
 
 @profile_memory
@@ -209,6 +217,26 @@ async def blocks() -> None:
         pass
     assert_type(awaited.measurement, Measurement)
     assert_type(awaited.measurement.budget_exceeded, bool | None)
+
+
+def guards() -> None:
+    """Levels are known by name, and a number that may be missing is seen to be."""
+    pressure = memory_pressure()
+    assert_type(pressure.level, Literal["normal", "warning", "critical"])
+    assert_type(pressure.reasons, tuple[str, ...])
+    assert_type(pressure.ratio, float | None)
+
+    def shrink(pressure: Pressure) -> int:
+        return len(pressure.reasons)
+
+    with subscribe(shrink) as subscription:
+        assert_type(subscription.failures, int)
+    subscribe(len)  # type: ignore[arg-type]
+    with MemoryMonitor(interval_seconds=0.1, alert_at=(0.8, "2GB")) as monitor:
+        pass
+    assert_type(monitor.stop().peak_bytes, int | None)
+    MemoryMonitor(interval_seconds="1")  # type: ignore[arg-type]
+    MemoryMonitor(on_alert=shrink)  # type: ignore[arg-type]
 
 
 def misuse() -> None:
