@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from stratatrace import MappedFile
-from stratatrace.probes import resident_probe
+from stratatrace.probes import HighWaterProbe
 from stratatrace.streams import reading
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def peak_growth(path: str, row: str, name: str) -> str:
 def print_peak(path: str, row: str, name: str) -> None:
     """Search once, and print the growth of the highest resident memory in bytes."""
     search = Searches(path).rows()[row][name]
-    probe = resident_probe()
+    probe = HighWaterProbe()
     before = probe.mark().level_bytes
     search()
     print(probe.mark().peak_bytes - before)

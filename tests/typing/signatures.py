@@ -13,22 +13,17 @@ from typing import Literal, assert_type
 from stratatrace import (
     MappedFile,
     Measurement,
+    MemoryMonitor,
     adaptive_chunks,
     adaptive_chunks_async,
     measure,
+    memory_pressure,
     process_stream,
     profile_memory,
     propagate,
 )
-from stratatrace.streams import Chunk, Match
-    Measurement,
-    MemoryMonitor,
-    measure,
-    memory_pressure,
-    profile_memory,
-    propagate,
-)
 from stratatrace.pressure import Pressure, subscribe
+from stratatrace.streams import Chunk, Match
 
 
 @profile_memory

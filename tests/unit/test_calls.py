@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pytest
 
 from stratatrace import profile_memory
-from stratatrace.calls import prepare
+from stratatrace.calls import annotate, prepare
 from stratatrace.callsites import Options, describe_function
 from stratatrace.config import Config
 from stratatrace.recorder import Recorder, active
@@ -259,11 +259,11 @@ def test_what_cannot_be_put_on_a_span_is_counted(monkeypatch: pytest.MonkeyPatch
         failures = []
         for scope in (None, SpanScope(cast("Span", Annotated()))):
             monkeypatch.setattr(call, "_scope", scope)
-            call.annotate({"size": 1})
+            annotate(call, {"size": 1})
             failures.append(active.recorder.guard.failures)
         assert failures == [0, 1]
         monkeypatch.setattr(call, "_scope", None)
         call.finish()
         assert sink.last is not None
     with recording(Config(disabled=True)):
-        prepare(describe_function(describe_function, Options())).annotate({"size": 1})
+        annotate(prepare(describe_function(describe_function, Options())), {"size": 1})
