@@ -229,7 +229,7 @@ class Watchdog:
             for limit in reversed(self._open):
                 used_bytes = resident_bytes - limit.base_bytes
                 limit.fired_bytes = min(limit.fired_bytes, used_bytes)
-                if not limit.seen(used_bytes):
+                if not limit.seen(used_bytes) or limit.closed:
                     continue
                 if not limit.raises:
                     if not limit.exceeded:
