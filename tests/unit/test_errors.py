@@ -12,6 +12,9 @@ from stratatrace import errors
     [
         (errors.InvalidTypeError, TypeError),
         (errors.InvalidValueError, ValueError),
+        (errors.IsolationError, RuntimeError),
+        (errors.IsolationTimeoutError, TimeoutError),
+        (errors.MemoryLimitExceeded, MemoryError),
         (errors.MissingExtraError, ImportError),
         (errors.NotReadyError, RuntimeError),
         (errors.OutputError, OSError),

@@ -200,6 +200,22 @@ def test_the_innermost_that_is_exceeded_is_named(inner: int) -> None:
     assert caught.value.callsite.label == ("inner" if inner < 60 else "outer")
 
 
+@pytest.mark.parametrize("inner", [20, 40])
+def test_of_two_that_are_exceeded_at_once_the_inner_is_named(
+    inner: int, hold: Callable[[int], None]
+) -> None:
+    """Whichever is the stricter."""
+    with (
+        pytest.raises(MemoryLimitExceeded) as caught,
+        memory_limit("30MB", name="outer"),
+        memory_limit(inner * MB, name="inner"),
+    ):
+        hold(60)
+        linger(5)
+    assert caught.value.callsite is not None
+    assert caught.value.callsite.label == "inner"
+
+
 def test_the_stricter_of_two_refuses() -> None:
     """And it is the one that is named."""
     for outer, inner, named in (("300MB", "90MB", "inner"), ("90MB", "300MB", "outer")):
