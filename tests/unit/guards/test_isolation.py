@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
 import resource
@@ -28,6 +29,7 @@ from stratatrace.errors import (
     IsolationTimeoutError,
 )
 from stratatrace.guards.isolation import ISOLATIONS
+from stratatrace.guards.rlimit import SoftLimit
 from stratatrace.testing import recording
 
 from .programs import isolated
@@ -219,8 +221,24 @@ def test_a_child_of_a_child() -> None:
     assert size == MB
 
 
-def test_a_child_within_a_block() -> None:
-    """Is not under its parent's limits, but under its own."""
+def test_what_a_forked_child_shares_is_not_its_growth(tmp_path: Path) -> None:
+    """The pages of mapped files are its parent's, though it has to touch them again."""
+    file = tmp_path / "mapped"
+    with file.open("wb") as written:
+        written.write(bytes(100 * MB))
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+
+        def read() -> int:
+            return sum(pages[start] for start in range(0, len(pages), mmap.PAGESIZE))
+
+        assert read() == 0
+        result, _ = memory_limit("60MB", isolation="fork").run(read)
+    assert result == 0
+
+
+def test_a_child_within_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not under its parent's limits, but under its own, from its start."""
+    monkeypatch.setattr(SoftLimit, "release_children", lambda _self: None)
     with memory_limit("60MB"):
         result, _ = memory_limit("300MB", isolation="spawn").run(isolated.take, 250)
     assert result == 250 * MB
