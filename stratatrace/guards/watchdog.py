@@ -7,6 +7,7 @@ next look that it is gone, and puts back what was left behind.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import mmap
 import os
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
 
     from stratatrace.guards.opened import OpenLimit
 
-__all__ = ["THREAD_NAME", "Watchdog", "room_bytes", "watchdog"]
-
-THREAD_NAME = "stratatrace-limit"
+__all__ = ["Watchdog", "room_bytes", "watchdog"]
 
 _logger = logging.getLogger("stratatrace")
 
 _PERIOD_SECONDS = 0.002
 # How long the thread waits for another limit before it ends: starting one costs more than a call.
 _LINGER_SECONDS = 1.0
+_REST_SECONDS = 5.0
 # A handler of the user's, which frees memory or tells somebody, must have time to end.
 _REFIRE_SECONDS = 0.25
 _REFIRE_BYTES = 1 << 20
@@ -59,6 +59,32 @@ def room_bytes(budget_bytes: int) -> int:
     return max(budget_bytes + _HEADROOM_BYTES, _LEAST_ROOM_BYTES)
 
 
+class _Signal:
+    """An event that is set in one step of compiled code, which nothing interrupts.
+
+    `threading.Event` is written in Python: an exception that is thrown into a thread which sets it
+    can leave the lock within it taken for ever. So can one that is thrown into
+    `threading.Thread.start`, which waits for such an event.
+    """
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Wake who waits, or will."""
+        with suppress(RuntimeError):  # It is set.
+            self._unset.release()
+
+    def clear(self) -> None:
+        """Have it not be set."""
+        self._unset.acquire(blocking=False)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, and clear it; return whether it was."""
+        return self._unset.acquire(timeout=seconds)
+
+
 class Watchdog:
     """Opens, watches and closes limits. Thread-safe."""
 
@@ -68,8 +94,9 @@ class Watchdog:
         self._open: list[OpenLimit] = []
         self._reader = UsageReader()
         self._soft = SoftLimit()
-        self._thread: threading.Thread | None = None
-        self._awake = threading.Event()
+        #: Set when the thread has ended; None where there is none.
+        self._thread: _Signal | None = None
+        self._awake = _Signal()
         self._looks = 0
         self._reserve: mmap.mmap | None = None
 
@@ -139,7 +166,7 @@ class Watchdog:
             with self._lock:
                 if not self._open:
                     self._thread = None
-            thread.join()
+            thread.wait(_REST_SECONDS)
 
     def before_fork(self) -> None:
         """Fork between two changes, never within one."""
@@ -152,7 +179,7 @@ class Watchdog:
     def after_fork_in_child(self) -> None:
         """Release all limits: they are the parent's."""
         self._lock = threading.RLock()
-        self._awake = threading.Event()
+        self._awake = _Signal()
         self._thread = None
         released, self._open = self._open, []
         for limit in released:
@@ -174,16 +201,21 @@ class Watchdog:
     def _start(self) -> None:
         if self._thread is not None:
             return
-        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread = _Signal()
         try:
-            thread.start()
+            _thread.start_new_thread(self._run, (thread,))
         except RuntimeError:  # There can be no more threads, or the program is ending.
             _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
         else:
             self._thread = thread
 
-    def _run(self) -> None:
-        me = threading.current_thread()
+    def _run(self, me: _Signal) -> None:
+        try:
+            self._watch(me)
+        finally:
+            me.set()
+
+    def _watch(self, me: _Signal) -> None:
         while True:
             with self._lock:
                 if self._thread is not me and self._thread is not None:
