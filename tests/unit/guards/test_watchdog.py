@@ -207,11 +207,11 @@ def test_no_thread_can_be_started(
 ) -> None:
     """The kernel still refuses, and the end is still judged."""
 
-    def start(_thread: threading.Thread) -> None:
+    def start(*_run: object) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        patch.setattr("_thread.start_new_thread", start)
         with pytest.raises(MemoryLimitExceeded), memory_limit("60MB"):
             bytearray(1000 * MB)
     assert "cannot watch" in caplog.text
