@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from stratatrace.guards.opened import OpenLimit
 
-__all__ = ["Watchdog", "room_bytes", "watchdog"]
+__all__ = ["THREAD_NAME", "Watchdog", "room_bytes", "watchdog"]
+
+THREAD_NAME = "stratatrace-limit"
 
 _logger = logging.getLogger("stratatrace")
 
@@ -203,11 +205,23 @@ class Watchdog:
             return
         thread = _Signal()
         try:
-            _thread.start_new_thread(self._run, (thread,))
+            _thread.start_new_thread(self._start_thread, (thread,))
         except RuntimeError:  # There can be no more threads, or the program is ending.
             _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
         else:
             self._thread = thread
+
+    def _start_thread(self, me: _Signal) -> None:
+        # In a thread of its own, where nobody is interrupted.
+        try:
+            thread = threading.Thread(target=self._run, args=(me,), name=THREAD_NAME, daemon=True)
+            thread.start()
+        except RuntimeError:
+            _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
+            me.set()
+            with self._lock:
+                if self._thread is me:
+                    self._thread = None
 
     def _run(self, me: _Signal) -> None:
         try:

@@ -20,7 +20,7 @@ from stratatrace import MemoryLimitExceeded, memory_limit
 from stratatrace.accounts import Account
 from stratatrace.guards import firing, loops, opened
 from stratatrace.guards.usage import Usage, UsageReader
-from stratatrace.guards.watchdog import room_bytes, watchdog
+from stratatrace.guards.watchdog import THREAD_NAME, room_bytes, watchdog
 from stratatrace.probes import LifetimeProbe
 
 from .growing import MB, grow, linger, take
@@ -177,12 +177,15 @@ def test_the_thread_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) 
     """By itself, and is started again by the next limit."""
     monkeypatch.setattr("stratatrace.guards.watchdog._LINGER_SECONDS", 0.02)
 
+    def names() -> set[str]:
+        return {thread.name for thread in threading.enumerate()}
+
     for _ in range(2):
         with memory_limit("60MB"):
-            thread = watchdog._thread
-            assert thread is not None
-        assert thread.wait(30)
+            assert wait_until(lambda: THREAD_NAME in names())
+        assert wait_until(lambda: THREAD_NAME not in names())
         assert watchdog._thread is None
+    assert all(t.daemon for t in threading.enumerate() if t.name == THREAD_NAME)
 
 
 def test_a_look_that_fails_is_logged_and_not_the_last(
