@@ -118,13 +118,13 @@ class Call:
 
     def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Put on the span what is known only while the call runs, before it is finished."""
-        held_bytes = self._recorder.hold()
+        held = self._recorder.hold()
         try:
             if self._scope is not None and self._scope.recording:
                 self._scope.span.set_attributes(attributes)
         except Exception:
             self._recorder.guard.caught(self._callsite, "describe a span")
-        self._recorder.unhold(held_bytes)
+        self._recorder.unhold(held)
 
     def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
         """The call has ended: hand its numbers to the sinks.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from stratatrace.calls import prepare
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from stratatrace.measurement import Callsite
 
-__all__ = ["Owned", "Stepped", "Stepwise", "async_items", "named", "steps"]
+__all__ = ["Owned", "Refusing", "Stepped", "Stepwise", "async_items", "named", "steps"]
 
 
 class Stepped(Protocol):
@@ -31,6 +32,30 @@ class Stepped(Protocol):
 
     def finish(self, error: BaseException | None = None, /) -> object:
         """All steps have ended."""
+
+
+class Refusing(ABC):
+    """What is told of steps, and may refuse that they go on."""
+
+    @abstractmethod
+    def resume(self) -> object:
+        """A step begins."""
+
+    @abstractmethod
+    def suspend(self) -> object:
+        """A step has ended."""
+
+    @abstractmethod
+    def finish(self, error: BaseException | None = None, /) -> object:
+        """All steps have ended."""
+
+    @abstractmethod
+    def before_step(self) -> BaseException | None:
+        """Return what is to be thrown in, in place of what was sent."""
+
+    @abstractmethod
+    def after_step(self) -> BaseException | None:
+        """Return what is to be thrown in, in place of waiting."""
 
 
 class Stepwise:
@@ -59,12 +84,15 @@ def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator
     """
     if call is None:
         call = prepare(cast("Callsite", whole))
+    limit = call if isinstance(call, Refusing) else None
     driven = inner if hasattr(inner, "send") else inner.__await__()
     send: Callable[[Any, list[Any]], bool] | None = None
     # What is passed on must not live longer for it: it is taken out of the box as it goes.
     box: list[Any] = [None]
     sys._getframe()  # noqa: SLF001 -- the frame object that an exception would make when measured
     while True:
+        if limit is not None and (refusal := limit.before_step()) is not None and send is None:
+            box[0], send, refusal = refusal, _throw_step, None
         try:
             ended = advance(call, driven, box, send)
         except BaseException as error:
@@ -75,6 +103,9 @@ def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator
             if whole is not None:
                 call.finish()
             return box.pop()
+        if limit is not None and (refusal := limit.after_step()) is not None:
+            box[0], send, refusal = refusal, _throw_step, None
+            continue
         try:
             box.append((yield box.pop()))
             send = None

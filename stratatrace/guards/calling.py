@@ -16,17 +16,8 @@ from stratatrace.guards.leaving import judge
 from stratatrace.guards.loops import is_running_loop
 from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.watchdog import watchdog
-from stratatrace.wrapping import (
-    Owned,
-    Stepped,
-    Stepwise,
-    WrappedFunction,
-    async_items,
-    kind_of,
-    named,
-    steps,
-    wrapped,
-)
+from stratatrace.stepping import Owned, Refusing, Stepwise, async_items, named, steps
+from stratatrace.wrapping import WrappedFunction, kind_of, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -60,7 +51,7 @@ def limited(
     return wrapped(target, call, again, LimitedFunction)
 
 
-class _LimitedSteps(Stepped):
+class _LimitedSteps(Refusing):
     """A limit for what is driven step by step: open while a step runs."""
 
     def __init__(
@@ -83,21 +74,36 @@ class _LimitedSteps(Stepped):
         self._thrown = False
         #: Whether it is to be thrown in with the next step.
         self._is_due = False
+        #: What is to be thrown in where the step has ended in waiting.
+        self._refusal: MemoryLimitExceeded | None = None
 
-    def resume(self) -> MemoryLimitExceeded | None:
-        """A step begins."""
-        held_bytes = hold()
+    def before_step(self) -> MemoryLimitExceeded | None:
+        """Return what is to be thrown in, in place of what was sent."""
+        last = self._limit
+        if last is None or not self._is_due:
+            return None
+        self._is_due = False
+        held = hold()
         try:
-            return self._resume()
+            return last.error(last.used_bytes)
         finally:
-            unhold(held_bytes)
+            unhold(held)
 
-    def _resume(self) -> MemoryLimitExceeded | None:
+    def after_step(self) -> MemoryLimitExceeded | None:
+        """Return what is to be thrown in, in place of waiting."""
+        refusal, self._refusal = self._refusal, None
+        return refusal
+
+    def resume(self) -> None:
+        """A step begins."""
+        held = hold()
+        try:
+            self._resume()
+        finally:
+            unhold(held)
+
+    def _resume(self) -> None:
         last, self._limit = self._limit, None
-        refusal = None
-        if last is not None and self._is_due:
-            refusal = last.error(last.used_bytes)
-            self._is_due = False
         limit = OpenLimit(
             self._budget_bytes,
             self._callsite,
@@ -112,19 +118,18 @@ class _LimitedSteps(Stepped):
             limit.exceeded, limit.most_bytes = last.exceeded, last.most_bytes
         self._limit = limit
         watchdog.open(limit)
-        return refusal
 
-    def suspend(self) -> MemoryLimitExceeded | None:
+    def suspend(self) -> None:
         """The step has ended."""
         limit = self._limit
         if limit is None:
-            return None
+            return
         limit.closed = True
-        held_bytes = hold()
+        held = hold()
         try:
-            return self._suspend(limit)
+            self._refusal = self._suspend(limit)
         finally:
-            unhold(held_bytes)
+            unhold(held)
 
     def _suspend(self, limit: OpenLimit) -> MemoryLimitExceeded | None:
         self._used_bytes = watchdog.close(limit)
@@ -142,17 +147,17 @@ class _LimitedSteps(Stepped):
         self._thrown = not self._thrown
         return limit.error(self._used_bytes) if self._thrown else None
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: BaseException | None = None, /) -> None:
         """All steps have ended."""
         limit, self._limit = self._limit, None
         if limit is None:
             return
-        held_bytes = hold()
+        held = hold()
         try:
             raised = judge(limit, error)
             limit.drop()
         finally:
-            unhold(held_bytes)
+            unhold(held)
         if raised is not None:
             raise raised from error
 

@@ -143,9 +143,9 @@ class Entrance:
 
     def expect(self, leaver: _Leaver) -> _Leaver:
         """Take note of a leaver, whose statement is about to enter."""
-        held_bytes = hold()
+        held = hold()
         self._expected[get_ident()] = ref(leaver)
-        unhold(held_bytes)
+        unhold(held)
         return leaver
 
     def forget(self, limit: OpenLimit) -> None:
@@ -166,7 +166,7 @@ class Entrance:
         # Like the leaver, the limit goes when the user's own statement lets it go: both stand in
         # the numbers of an outer call as long as they are there.
         limit = OpenLimit(self._budget_bytes, self.describe(frame), self._on_exceed)
-        held_bytes = hold()
+        held = hold()
         try:
             expected = self._expected.pop(get_ident(), None)
             leaver = None if expected is None else expected()
@@ -177,7 +177,7 @@ class Entrance:
             watchdog.open(limit)
             del expected, leaver
         finally:
-            unhold(held_bytes)
+            unhold(held)
         return limit
 
 

@@ -11,12 +11,12 @@ from stratatrace.recorder import active
 __all__ = ["hold", "unhold"]
 
 
-def hold() -> int | None:
+def hold() -> object:
     """Charge no call until `unhold`, which is given what this returns."""
     return active.recorder.hold() if active.started else None
 
 
-def unhold(held_bytes: int | None) -> None:
+def unhold(held: object) -> None:
     """Charge calls again."""
-    if held_bytes is not None and active.started:
-        active.recorder.unhold(held_bytes)
+    if held is not None and active.started:
+        active.recorder.unhold(held)

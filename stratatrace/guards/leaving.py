@@ -27,13 +27,13 @@ def leave(limit: OpenLimit, error: BaseException | None) -> None:
     Raises:
         MemoryLimitExceeded: The process has grown too much, and *error* does not say so yet.
     """
-    held_bytes = hold()
+    held = hold()
     try:
         watchdog.close(limit)
         raised = judge(limit, error)
         limit.drop()
     finally:
-        unhold(held_bytes)
+        unhold(held)
     if raised is not None:
         raise raised from error
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from stratatrace.calls import begin, prepare
+from stratatrace.calls import begin_kept, prepare
+from stratatrace.stepping import Stepwise
 from stratatrace.streams.stream import END, NOTHING, RestartableStream, SyncStream
-from stratatrace.wrapping import Stepwise
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,7 +54,7 @@ class AdaptiveChunks(SyncStream, RestartableStream, Iterator[list[T]]):
         if self._chunk_callsite is None:
             self._pull_ready()
         else:
-            call = begin(self._chunk_callsite)
+            call = begin_kept(self._chunk_callsite)
             try:
                 self._pull_ready()
             except BaseException as error:

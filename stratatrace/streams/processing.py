@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stratatrace.calls import begin
+from stratatrace.calls import begin_kept
 from stratatrace.callsites import Options, describe_function
 from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.recorder import active
@@ -164,7 +164,7 @@ class ProcessedStream(SyncStream, Iterator[R], Generic[R]):
 
     def _process(self, items: list[Any]) -> None:
         """Make a result ready, or have items come again."""
-        call = None if self._chunk_callsite is None else begin(self._chunk_callsite)
+        call = None if self._chunk_callsite is None else begin_kept(self._chunk_callsite)
         failure: BaseException | None = None
         chunk = Chunk[Any]()
         try:
