@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stratatrace.guards.watchdog import watchdog
 from stratatrace.recorder import active
 from stratatrace.testing import recording
 
@@ -38,6 +39,7 @@ def _global_state() -> dict[str, object]:
         "excepthook": sys.excepthook,
         "meta path": len(sys.meta_path),
         "recursion limit": sys.getrecursionlimit(),
+        "memory limits": list(watchdog.open_limits),
     }
 
 

@@ -7,6 +7,7 @@ see `MemoryLimitExceeded`. An announcement that is gone was delivered.
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import MemoryLimitExceeded
@@ -14,11 +15,14 @@ from stratatrace.errors import MemoryLimitExceeded
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["fire", "is_measuring", "is_pending", "withdraw"]
+__all__ = ["fire", "is_measuring", "is_pending", "is_starting_thread", "withdraw"]
 
 _announced = MemoryLimitExceeded._announced  # noqa: SLF001 -- the one place that fills it
 _OWN = __name__.partition(".")[0] + "."
 _OF_LIMITS = __name__.rpartition(".")[0] + "."
+_START = threading.Thread.start.__code__
+# How far below itself `Thread.start` waits for the new thread to begin.
+_START_DEPTH = 4
 _set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_async_exception.restype = ctypes.c_int
@@ -46,13 +50,19 @@ def is_pending(thread: int) -> bool:
     return thread in _announced
 
 
-def withdraw(thread: int, key: int) -> None:
-    """Take back what was fired at a thread for one limit, unless it has arrived."""
+def withdraw(thread: int, key: int, *, ended: bool = False) -> None:
+    """Take back what was fired at a thread for one limit, unless it has arrived.
+
+    Args:
+        thread: Its id.
+        key: The number of the limit.
+        ended: Whether the thread has, and the id may be that of another one.
+    """
     told = _announced.get(thread)
     if told is not None and told.get("key") == key:
         _announced.pop(thread, None)
-        # A null object clears what is pending.
-        _set_async_exception(thread, ctypes.py_object())
+        if not ended:  # A null object clears what is pending.
+            _set_async_exception(thread, ctypes.py_object())
 
 
 def is_measuring(frame: FrameType) -> bool:
@@ -62,3 +72,19 @@ def is_measuring(frame: FrameType) -> bool:
     """
     name = frame.f_globals.get("__name__")
     return isinstance(name, str) and name.startswith(_OWN) and not name.startswith(_OF_LIMITS)
+
+
+def is_starting_thread(frame: FrameType) -> bool:
+    """Tell whether a thread is just now starting another, which must not be torn in the middle.
+
+    CPython 3.11 knows a new thread by the id of the one that starts it, until it runs: what is
+    fired at the one ends the other, for which the first then waits for ever.
+    """
+    outer: FrameType | None = frame
+    for _ in range(_START_DEPTH):
+        if outer is None:
+            return False
+        if outer.f_code is _START:
+            return True
+        outer = outer.f_back
+    return False

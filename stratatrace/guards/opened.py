@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from stratatrace.guards.threads import Life
     from stratatrace.measurement import Callsite
 
 __all__ = ["OpenLimit"]
@@ -57,6 +58,7 @@ class OpenLimit:
         "fired_bytes",
         "key",
         "leaver",
+        "life",
         "most_bytes",
         "on_exceed",
         "released",
@@ -88,6 +90,8 @@ class OpenLimit:
         self.on_exceed = on_exceed
         self.stepped = stepped
         self.thread = get_ident()
+        #: Dies with that thread.
+        self.life: ref[Life] | None = None
         self.span: Span = current_span()
         #: What is cancelled where the thread runs an event loop, how often it was, and how often
         #: others had done it before.
@@ -152,6 +156,18 @@ class OpenLimit:
         """What is interrupted: of all limits of one line, the innermost that is exceeded is it."""
         return self.thread if self.task is None else self.task
 
+    @property
+    def is_left(self) -> bool:
+        """Whether its block is gone, and be it that nobody has closed it."""
+        return (
+            self.closed or self.is_orphaned or (self.leaver is not None and self.leaver() is None)
+        )
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether its thread has ended, whose id may be that of another one now."""
+        return self.life is not None and self.life() is None
+
     def opened(self, base_bytes: int, resident_bytes: Callable[[], int]) -> None:
         """Count from here; what was grown in earlier steps counts as well."""
         self.base_bytes = base_bytes - self._earlier_bytes
@@ -178,7 +194,7 @@ class OpenLimit:
         """Let go of what was taken for it, once it has been judged."""
         self.resident_bytes = self.ceiling_bytes = self.address_bytes = self.data_bytes = None
         self.base_bytes = self.fired_bytes = 0
-        self.fired_at = self.task = self.leaver = None
+        self.fired_at = self.task = self.leaver = self.life = None
 
     def describe(self, used_bytes: int | None) -> dict[str, Any]:
         """Return the attributes of the error."""

@@ -17,16 +17,19 @@ import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from stratatrace.errors import InvalidValueError
 from stratatrace.guards import firing, loops, telling
 from stratatrace.guards.allocators import top_allocators
 from stratatrace.guards.rlimit import SoftLimit, hard_room_bytes
+from stratatrace.guards.threads import life_of_this_thread
 from stratatrace.guards.usage import UsageReader
 from stratatrace.sizes import format_size
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from stratatrace.guards.opened import OpenLimit
 
@@ -43,7 +46,7 @@ _REST_SECONDS = 5.0
 # A handler of the user's, which frees memory or tells somebody, must have time to end.
 _REFIRE_SECONDS = 0.25
 _REFIRE_BYTES = 1 << 20
-# Looks between two searches for threads that have ended, and for children.
+# Looks between two searches for children.
 _SEARCH_EVERY = 16
 
 # What the kernel lets the process take beyond a budget, so that the watchdog is the first to see
@@ -87,6 +90,10 @@ class _Signal:
         return self._unset.acquire(timeout=seconds)
 
 
+def _nobody() -> None:
+    """Lead to no thread."""
+
+
 class Watchdog:
     """Opens, watches and closes limits. Thread-safe."""
 
@@ -96,8 +103,8 @@ class Watchdog:
         self._open: list[OpenLimit] = []
         self._reader = UsageReader()
         self._soft = SoftLimit()
-        #: Set when the thread has ended; None where there is none.
-        self._thread: _Signal | None = None
+        #: Set when the thread has ended. Only the thread holds it: however it dies, this tells.
+        self._thread: Callable[[], _Signal | None] = _nobody
         self._awake = _Signal()
         self._looks = 0
         self._reserve: mmap.mmap | None = None
@@ -108,6 +115,7 @@ class Watchdog:
         Raises:
             InvalidValueError: A hard limit of the process leaves less than the budget.
         """
+        limit.life = life_of_this_thread()
         with self._lock:
             self._start()
             usage = self._reader.read()
@@ -147,13 +155,18 @@ class Watchdog:
                     limit.binding = True
                 self._open.remove(limit)
             self._hold()
-            firing.withdraw(limit.thread, limit.key)
+            firing.withdraw(limit.thread, limit.key, ended=limit.is_orphaned)
             if limit.final_bytes is None:
                 usage = self._reader.read()
                 limit.address_bytes = usage.address_bytes
                 limit.data_bytes = usage.data_bytes
                 limit.final_bytes = usage.resident_bytes - limit.base_bytes
                 limit.seen(limit.final_bytes)
+
+    @property
+    def open_limits(self) -> tuple[OpenLimit, ...]:
+        """The limits that the process is held to, the oldest first."""
+        return tuple(self._open)
 
     def release_child(self, pid: int) -> None:
         """Take off a child process what it has inherited of the limits that are open here."""
@@ -162,12 +175,12 @@ class Watchdog:
 
     def rest(self) -> None:
         """End the thread now, where no limit is open, and wait for its end."""
-        thread = self._thread
+        thread = self._thread()
         if thread is not None and not self._open:
             self._awake.set()
             with self._lock:
                 if not self._open:
-                    self._thread = None
+                    self._thread = _nobody
             thread.wait(_REST_SECONDS)
 
     def before_fork(self) -> None:
@@ -182,7 +195,7 @@ class Watchdog:
         """Release all limits: they are the parent's."""
         self._lock = threading.RLock()
         self._awake = _Signal()
-        self._thread = None
+        self._thread = _nobody
         released, self._open = self._open, []
         for limit in released:
             limit.closed = limit.released = True
@@ -201,15 +214,14 @@ class Watchdog:
             self._soft.hold(min(ceilings, default=None))
 
     def _start(self) -> None:
-        if self._thread is not None:
+        if self._thread() is not None:
             return
         thread = _Signal()
+        self._thread = ref(thread)
         try:
             _thread.start_new_thread(self._start_thread, (thread,))
         except RuntimeError:  # There can be no more threads, or the program is ending.
-            _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
-        else:
-            self._thread = thread
+            self._not_started()
 
     def _start_thread(self, me: _Signal) -> None:
         # In a thread of its own, where nobody is interrupted.
@@ -217,41 +229,40 @@ class Watchdog:
             thread = threading.Thread(target=self._run, args=(me,), name=THREAD_NAME, daemon=True)
             thread.start()
         except RuntimeError:
-            _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
-            me.set()
-            with self._lock:
-                if self._thread is me:
-                    self._thread = None
+            self._not_started()
+
+    def _not_started(self) -> None:
+        self._thread = _nobody  # A log record may keep the frames, and what is held there.
+        _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
 
     def _run(self, me: _Signal) -> None:
         try:
-            self._watch(me)
+            while self._is_wanted(me):
+                if self._open:
+                    time.sleep(_PERIOD_SECONDS)
+                    self._look_safely()
+                elif not self._awake.wait(_LINGER_SECONDS):
+                    self._end_unless_open(me)
         finally:
             me.set()
 
-    def _watch(self, me: _Signal) -> None:
-        while True:
-            with self._lock:
-                if self._thread is not me and self._thread is not None:
-                    return
-                if self._thread is None:
-                    break
-                self._awake.clear()
-                idle = not self._open
-            if not idle:
-                time.sleep(_PERIOD_SECONDS)
-                self._look_safely()
-            elif not self._awake.wait(_LINGER_SECONDS):
-                with self._lock:
-                    if not self._open:
-                        self._thread = None
-                        break
+    def _is_wanted(self, me: _Signal) -> bool:
         with self._lock:
-            if self._thread is None:
-                self._reader.close()
-                if self._reserve is not None:
-                    self._reserve.close()
-                    self._reserve = None
+            wanted = self._thread() is me
+            if not wanted and self._thread() is None:
+                self._let_go()
+            return wanted
+
+    def _end_unless_open(self, me: _Signal) -> None:
+        with self._lock:
+            if not self._open and self._thread() is me:
+                self._thread = _nobody
+
+    def _let_go(self) -> None:
+        self._reader.close()
+        if self._reserve is not None:
+            self._reserve.close()
+            self._reserve = None
 
     def _look_safely(self) -> None:
         try:
@@ -263,10 +274,9 @@ class Watchdog:
 
     def _look(self) -> None:
         self._looks += 1
-        search = not self._looks % _SEARCH_EVERY
         untold: list[OpenLimit] = []
         with self._lock:
-            for limit in self._left(search=search):
+            for limit in [limit for limit in self._open if limit.is_left]:
                 self._close(limit)
                 if limit.exceeded:
                     untold.append(limit)
@@ -284,25 +294,10 @@ class Watchdog:
                 elif limit.line not in interrupted:
                     interrupted.add(limit.line)
                     _interrupt(limit, used_bytes)
-            if search and self._soft.in_force_bytes is not None:
+            if not self._looks % _SEARCH_EVERY and self._soft.in_force_bytes is not None:
                 self._soft.release_children()
         for limit in untold:
             telling.tell(limit)
-
-    def _left(self, *, search: bool) -> list[OpenLimit]:
-        """Return the limits whose blocks are gone, though nobody has closed them."""
-        # Their ids alone: our own frame is among the frames, and would keep all of them in a cycle.
-        threads = set(sys._current_frames()) if search else None  # noqa: SLF001 -- documented
-        return [
-            limit
-            for limit in self._open
-            if limit.closed
-            or (
-                limit.leaver() is None
-                if limit.leaver is not None
-                else threads is not None and limit.thread not in threads
-            )
-        ]
 
 
 def _check_hard_limits(budget_bytes: int, data_bytes: int, address_bytes: int) -> None:
@@ -332,13 +327,16 @@ def _interrupt(limit: OpenLimit, used_bytes: int) -> None:
     frame = sys._current_frames().get(limit.thread)  # noqa: SLF001 -- documented
     if frame is None or not (rested or growing):
         return
+    if firing.is_starting_thread(frame):
+        return
     if firing.is_measuring(frame) and limit.has_patience(now):
         return
     if not loops.runs_loop(frame):
         # Now and not later: what is interrupted lets go of what it had.
         told = {**limit.describe(used_bytes), "top": top_allocators()}
         limit.fired(time.monotonic(), used_bytes)
-        firing.fire(limit.thread, told)
+        if not limit.is_left:  # To find the allocators takes a while.
+            firing.fire(limit.thread, told)
     elif rested and not limit.stepped and (main_task := loops.main_task(frame)) is not None:
         limit.fired(now, used_bytes)
         loops.call_soon(main_task, partial(_cancel, limit, main_task, used_bytes))

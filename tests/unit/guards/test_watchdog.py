@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -19,6 +20,7 @@ import pytest
 from stratatrace import MemoryLimitExceeded, memory_limit
 from stratatrace.accounts import Account
 from stratatrace.guards import firing, loops, opened
+from stratatrace.guards import watchdog as watchdog_module
 from stratatrace.guards.usage import Usage, UsageReader
 from stratatrace.guards.watchdog import THREAD_NAME, room_bytes, watchdog
 from stratatrace.probes import LifetimeProbe
@@ -36,6 +38,12 @@ def wait_until(true: Callable[[], bool], seconds: float = 20) -> bool:
     return true()
 
 
+def have_watchdog_running() -> None:
+    """Start its thread: CPython 3.11 takes it for the one that starts it until it runs."""
+    with memory_limit("60MB"):
+        assert wait_until(lambda: THREAD_NAME in {t.name for t in threading.enumerate()})
+
+
 def soft_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_DATA)[0]
 
@@ -46,6 +54,7 @@ class Stray(Exception):  # noqa: N818 -- it stands for whatever is fired at a th
 
 def test_an_exception_that_comes_as_exit_is_called() -> None:
     """Before its first line has run: the block is gone, and nobody has closed it."""
+    have_watchdog_running()
     before = soft_limit()
     orphans = 0
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -72,6 +81,8 @@ def test_an_exception_that_comes_as_exit_is_called() -> None:
 @pytest.mark.parametrize("delay", range(12))
 def test_an_exception_at_any_moment(delay: int) -> None:
     """Of entering and leaving: what is left is nothing."""
+    if sys.version_info < (3, 12):
+        have_watchdog_running()
     before = soft_limit()
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     done = threading.Event()
@@ -111,6 +122,36 @@ def test_a_thread_that_ends_without_leaving() -> None:
     thread.join()
     assert wait_until(lambda: not watchdog._open)
     assert soft_limit() == before
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_the_id_of_a_thread_that_has_ended_is_used_again() -> None:
+    """What its limit would have thrown into it is not thrown into the new one."""
+    have_watchdog_running()  # Else it has that id.
+    entered: list[opened.OpenLimit] = []
+    thread = threading.Thread(target=lambda: entered.append(memory_limit("60MB").__enter__()))
+    thread.start()
+    thread.join()
+    (limit,) = entered
+    outcomes: list[str] = []
+    interrupted = threading.Event()
+
+    def work() -> None:
+        if threading.get_ident() == limit.thread:
+            watchdog_module._interrupt(limit, 100 * MB)
+            interrupted.set()
+        sum(range(1000))
+        outcomes.append("done")
+
+    for number in range(100):
+        if interrupted.is_set():
+            break
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert len(outcomes) == number + 1
+    assert interrupted.is_set()
+    watchdog.close(limit)
 
 
 def test_a_block_in_a_generator_that_is_forgotten() -> None:
@@ -184,8 +225,35 @@ def test_the_thread_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) 
         with memory_limit("60MB"):
             assert wait_until(lambda: THREAD_NAME in names())
         assert wait_until(lambda: THREAD_NAME not in names())
-        assert watchdog._thread is None
+        assert watchdog._thread() is None
     assert all(t.daemon for t in threading.enumerate() if t.name == THREAD_NAME)
+
+
+def test_a_thread_that_dies_as_it_starts_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next limit."""
+    with monkeypatch.context() as patched:
+        patched.setattr(_thread, "start_new_thread", lambda *_: None)
+        with memory_limit("60MB"):
+            pass
+    with memory_limit("60MB"):
+        assert wait_until(lambda: THREAD_NAME in {t.name for t in threading.enumerate()})
+
+
+def test_a_thread_that_starts_another_is_left_alone() -> None:
+    """All along, until the other one runs; and no longer."""
+    seen: list[bool] = []
+
+    class Started(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            seen.append(firing.is_starting_thread(sys._getframe()))
+            return super().wait(timeout)
+
+    thread = threading.Thread(target=lambda: None)
+    thread._started = Started()  # type: ignore[attr-defined]
+    thread.start()
+    thread.join()
+    assert seen == [True]
+    assert not firing.is_starting_thread(sys._getframe())
 
 
 def test_a_look_that_fails_is_logged_and_not_the_last(
