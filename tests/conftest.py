@@ -54,6 +54,13 @@ def hypothesis_has_started() -> None:
     example()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def old_objects_are_left_alone() -> None:
+    """Have no collection look at what the tests themselves are made of, which takes a while."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def clean_global_state() -> Iterator[None]:
     """Fail the test that leaves the process other than it found it."""

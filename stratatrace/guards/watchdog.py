@@ -175,12 +175,12 @@ class Watchdog:
 
     def rest(self) -> None:
         """End the thread now, where no limit is open, and wait for its end."""
-        thread = self._thread()
-        if thread is not None and not self._open:
+        with self._lock:
+            if self._open:
+                return
+            thread, self._thread = self._thread(), _nobody
+        if thread is not None:
             self._awake.set()
-            with self._lock:
-                if not self._open:
-                    self._thread = _nobody
             thread.wait(_REST_SECONDS)
 
     def before_fork(self) -> None:

@@ -99,7 +99,7 @@ class RegexFinder:
         self._overlapping = overlapping
         self._longest_bytes = longest_bytes
         extent = extent_of(pattern)
-        self.behind = int(min(extent.behind, longest_bytes))
+        self.behind = int(extent.behind) if math.isfinite(extent.behind) else longest_bytes
         self._bounded = math.isfinite(extent.ahead)
         self._by_lines = not self._bounded and math.isfinite(extent.newlines)
         self._newlines = extent.newlines

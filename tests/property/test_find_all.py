@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stratatrace import MappedFile
@@ -117,6 +117,8 @@ def test_literals(data: bytes, needle: bytes, window: int, overlapping: bool) ->
     assert found == [start for start, _ in truth(data, needle, overlapping=overlapping)]
 
 
+# What is looked at behind a match is bounded by the pattern, too.
+@example(_drawn(708878246, 53, 3), rb"(?<!ab)a(?!b)", 29, False)
 @settings(deadline=None, max_examples=600)
 @given(contents, st.sampled_from(bounded), windows, st.booleans())
 def test_bounded_expressions(data: bytes, text: bytes, window: int, overlapping: bool) -> None:

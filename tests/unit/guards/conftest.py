@@ -22,6 +22,13 @@ if sys.platform != "win32":
     import resource
 
 
+@pytest.fixture(scope="module", autouse=True)
+def older_objects_are_left_alone() -> None:
+    """Have collections look at the objects of one test alone."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """Fail the test that leaves a limit, a lowered rlimit or an exception behind."""
