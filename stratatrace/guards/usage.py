@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import psutil
 
+from stratatrace.probes.files import open_high
+
 if sys.platform != "win32":
     import resource
 
@@ -54,7 +56,7 @@ class UsageReader:
             except (OSError, ValueError, IndexError):
                 self._statm_fd = -1  # Somebody has closed all descriptors: it may be another's.
         try:
-            self._statm_fd = os.open(self._path, os.O_RDONLY)
+            self._statm_fd = open_high(self._path, os.O_RDONLY)
             return _parsed(os.pread(self._statm_fd, 128, 0))
         except (OSError, ValueError, IndexError):
             self.close()
@@ -64,7 +66,7 @@ class UsageReader:
         """Return the resident memory of the process that the file is of; None where it is gone."""
         try:
             if self._statm_fd < 0:
-                self._statm_fd = os.open(self._path, os.O_RDONLY)
+                self._statm_fd = open_high(self._path, os.O_RDONLY)
             return _parsed(os.pread(self._statm_fd, 128, 0)).resident_bytes
         except (OSError, ValueError, IndexError):
             return None

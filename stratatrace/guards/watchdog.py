@@ -220,20 +220,20 @@ class Watchdog:
         self._thread = ref(thread)
         try:
             _thread.start_new_thread(self._start_thread, (thread,))
-        except RuntimeError:  # There can be no more threads, or the program is ending.
-            self._not_started()
+        except RuntimeError as error:  # There can be no more threads, or the program is ending.
+            self._not_started(error)
 
     def _start_thread(self, me: _Signal) -> None:
         # In a thread of its own, where nobody is interrupted.
         try:
             thread = threading.Thread(target=self._run, args=(me,), name=THREAD_NAME, daemon=True)
             thread.start()
-        except RuntimeError:
-            self._not_started()
+        except RuntimeError as error:
+            self._not_started(error)
 
-    def _not_started(self) -> None:
+    def _not_started(self, error: RuntimeError) -> None:
         self._thread = _nobody  # A log record may keep the frames, and what is held there.
-        _logger.warning("stratatrace cannot watch a memory limit", exc_info=True)
+        _logger.warning("stratatrace cannot watch a memory limit", exc_info=error)
 
     def _run(self, me: _Signal) -> None:
         try:

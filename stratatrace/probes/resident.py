@@ -17,9 +17,9 @@ import psutil
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading, RssPeakMethod
+from stratatrace.probes.files import open_high
 
 if sys.platform != "win32":
-    import fcntl
     import resource
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 # The kernel adds up the resident set from counters that each CPU keeps in batches of pages.
 _MARK_SLACK_BYTES = 1 << 20
 _SAMPLE_SECONDS = 0.01
-# Half of what a process may have by default.
-_HIGH_DESCRIPTOR = 512
 
 
 class ResidentProbe(Protocol):
@@ -144,8 +142,8 @@ class HighWaterProbe:
         self._open()
 
     def _open(self) -> None:
-        self.reset_fd = _open_high("/proc/self/clear_refs", os.O_WRONLY)
-        self._status_fd = _open_high("/proc/self/status", os.O_RDONLY)
+        self.reset_fd = open_high("/proc/self/clear_refs", os.O_WRONLY)
+        self._status_fd = open_high("/proc/self/status", os.O_RDONLY)
         self._high_water: Callable[[], int] = _maxrss_bytes
         self.lifetime_peak_bytes = _maxrss_bytes()
         os.write(self.reset_fd, _RESET_HIGH_WATER_MARK)
@@ -178,21 +176,6 @@ class HighWaterProbe:
     def _status(self, field: str) -> int:
         text = os.pread(self._status_fd, 4096, 0)
         return int(text.partition(f"\n{field}:".encode())[2].split(None, 1)[0]) * 1024
-
-
-def _open_high(path: str, flags: int) -> int:
-    """Return a descriptor with a number that is hardly given away again.
-
-    A program that becomes a daemon closes all descriptors, ours too. The next file that it opens
-    has the lowest number that is free: what is meant for the kernel would be written into it.
-    """
-    low = os.open(path, flags)
-    try:
-        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTOR)
-    except OSError:  # The process may not have so many.
-        return low
-    os.close(low)
-    return high
 
 
 class LifetimeProbe:
@@ -229,7 +212,7 @@ class LifetimeProbe:
 
     def _open(self) -> None:
         try:
-            self._statm_fd = os.open("/proc/self/statm", os.O_RDONLY)
+            self._statm_fd = open_high("/proc/self/statm", os.O_RDONLY)
         except OSError:
             self._process = psutil.Process()
 

@@ -118,7 +118,7 @@ def test_literals(data: bytes, needle: bytes, window: int, overlapping: bool) ->
 
 
 # What is looked at behind a match is bounded by the pattern, too.
-@example(_drawn(708878246, 53, 3), rb"(?<!ab)a(?!b)", 29, False)
+@example(data=_drawn(708878246, 53, 3), text=rb"(?<!ab)a(?!b)", window=29, overlapping=False)
 @settings(deadline=None, max_examples=600)
 @given(contents, st.sampled_from(bounded), windows, st.booleans())
 def test_bounded_expressions(data: bytes, text: bytes, window: int, overlapping: bool) -> None:
