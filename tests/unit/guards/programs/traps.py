@@ -327,6 +327,24 @@ def no_thread_in_c() -> None:
     assert limit.exceeded
 
 
+def becomes_a_daemon() -> None:
+    """All descriptors are closed, and the number of ours must not be that of the program's file."""
+    with memory_limit("60MB"):
+        pass
+    os.closerange(3, 2000)
+    read, write = os.pipe()
+    time.sleep(1.5)  # The watchdog ends meanwhile, and lets go of what it has.
+    os.write(write, b"mine")
+    assert os.read(read, 4) == b"mine"
+    try:
+        with memory_limit("60MB"):
+            bytearray(500 * MB)
+    except MemoryLimitExceeded:
+        pass
+    else:
+        raise AssertionError
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -348,6 +366,7 @@ CASES = {
         refused_mapping,
         address_space,
         no_thread_in_c,
+        becomes_a_daemon,
     )
 }
 
