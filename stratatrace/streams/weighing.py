@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-import types
-from collections import deque
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stratatrace.deep_sizes import deep_size, own_size
 from stratatrace.probes.live import live_bytes_source
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SIZES", "Weigher", "deep_size"]
+__all__ = ["SIZES", "Weigher"]
 
 #: What numbers are called that no probe has measured.
 SIZES = "sizes"
 
-_MOST_OBJECTS = 1000
-_MOST_PARTS = 50
 _FIRST_SAMPLES = 4
 _SAMPLE_EVERY = 256
 # Older samples count half when there are so many, so that the ratio follows the stream.
 _MOST_SAMPLES = 8
-# What many objects refer to, and none of them owns.
-_SHARED = (
-    type,
-    types.ModuleType,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    types.CodeType,
-    types.FrameType,
-)
 
 
 class Weigher:
@@ -80,7 +64,7 @@ class Weigher:
 
     def add(self, item: object) -> None:
         """Weigh the chunk with one item more, which was pulled just now."""
-        self._own_bytes += _own_size(item)
+        self._own_bytes += own_size(item)
         if self._live is not None:
             taken = self._live() - self._begun_bytes
             if taken >= self._own_bytes:
@@ -101,59 +85,6 @@ class Weigher:
                 self._sampled_own /= 2
                 self._sampled_deep /= 2
             self._samples += 1
-            own = _own_size(item)
+            own = own_size(item)
             self._sampled_own += own
             self._sampled_deep += max(deep_size(item), own)
-
-
-def deep_size(item: object) -> int:
-    """Return about what an object takes with all that it refers to, in bytes.
-
-    Large containers are sampled. What is shared within the object is counted once; what several
-    objects share is counted for each.
-    """
-    total = 0.0
-    seen: set[int] = set()
-    stack: list[tuple[object, float]] = [(item, 1.0)]
-    while stack and len(seen) < _MOST_OBJECTS:
-        found, weight = stack.pop()
-        if id(found) in seen or isinstance(found, _SHARED):
-            continue
-        seen.add(id(found))
-        total += weight * _own_size(found)
-        try:
-            parts, count = _parts(found)
-        except Exception:  # noqa: S112 -- it changes just now, or its class forbids to look
-            continue
-        if parts:
-            share = weight * count / len(parts)
-            stack.extend((part, share) for part in parts)
-    return int(total)
-
-
-def _own_size(item: object) -> int:
-    try:
-        return sys.getsizeof(item)
-    except Exception:
-        return 0  # It has a __sizeof__ of its own, which is wrong.
-
-
-def _parts(item: Any) -> tuple[list[Any], int]:
-    """Return some of what *item* refers to, and how much there is. Runs no code of its class."""
-    if isinstance(item, dict):
-        some = islice(dict.items(item), _MOST_PARTS // 2)
-        return list(chain.from_iterable(some)), 2 * dict.__len__(item)
-    if isinstance(item, list):
-        return _spread(list.__getitem__, item, list.__len__(item))
-    if isinstance(item, tuple):
-        return _spread(tuple.__getitem__, item, tuple.__len__(item))
-    if isinstance(item, set | frozenset | deque):
-        kind: Any = next(base for base in (set, frozenset, deque) if isinstance(item, base))
-        return list(islice(kind.__iter__(item), _MOST_PARTS)), kind.__len__(item)
-    # Not the attributes' dictionary, which would be made by asking for it, and then stay.
-    parts = gc.get_referents(item)
-    return parts[:_MOST_PARTS], len(parts)
-
-
-def _spread(get: Callable[[Any, slice], Any], item: Any, count: int) -> tuple[list[Any], int]:
-    return list(get(item, slice(None, None, count // _MOST_PARTS + 1))), count
