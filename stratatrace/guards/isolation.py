@@ -83,8 +83,8 @@ def isolated(
     """
 
     def __call__(self: IsolatedFunction, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        # Itself and not the function: it is what its name leads to, where it has to be pickled.
-        sent = function if isolation.forks else self
+        # Where it has to be pickled, it is sent as what its name leads to: mostly itself.
+        sent = function if isolation.forks or not _is_picklable(self) else self
         return isolation.run(sent, args, kwargs, callsite)[0]
 
     return wrapped(function, __call__, (isolated, callsite, isolation), IsolatedFunction)

@@ -19,6 +19,7 @@ __all__ = ["SoftLimit", "hard_room_bytes", "strictest_elsewhere_bytes"]
 
 if sys.platform == "linux":
     _INFINITY = resource.RLIM_INFINITY
+    _MOST_BYTES = (1 << 63) - 1
 
     class SoftLimit:
         """The soft limit; not thread-safe."""
@@ -43,13 +44,15 @@ if sys.platform == "linux":
                 self._original = soft
             original = _INFINITY if self._original is None else self._original
             wanted = _least(original, hard)
-            if ceiling_bytes is not None and _least(ceiling_bytes, wanted) != wanted:
-                wanted = ceiling_bytes
-                self._lowered = ceiling_bytes
-            else:
-                self._lowered = None
+            lowered = None
+            if ceiling_bytes is not None and ceiling_bytes < _least(_MOST_BYTES, wanted):
+                wanted = lowered = ceiling_bytes
             if wanted != soft:
-                resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+                try:
+                    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+                except (OSError, ValueError):  # A sandbox forbids it: the watchdog is left.
+                    lowered = None
+            self._lowered = lowered
 
         def release_child(self, pid: int) -> None:
             """Take the limit off a child process that has inherited it.

@@ -197,6 +197,12 @@ def test_a_child_that_takes_too_long_is_ended(how: str) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
+def test_a_function_that_was_wrapped_under_another_name() -> None:
+    """Its own name leads to the function alone, which is what is sent."""
+    limited = memory_limit("100MB", isolation="spawn")(isolated.add)
+    assert limited(3, 4)[0] == 7
+
+
 def test_a_decorated_function() -> None:
     """Each call is one child; the function keeps its name, and is run once."""
     size, pid = isolated.decorated(20)

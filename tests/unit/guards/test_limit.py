@@ -75,6 +75,30 @@ def test_a_size_is_an_int_or_text(size: int | str) -> None:
         assert limit.budget_bytes == 60 * MB
 
 
+@pytest.mark.parametrize("size", [10**30, 2**63 - 1, "10000000 TB"])
+def test_a_budget_that_no_machine_has(size: int | str) -> None:
+    """It is larger than what the kernel has numbers for, and nothing is lowered."""
+    before = data_limits()
+    with memory_limit(size):
+        assert data_limits() == before
+
+
+def test_a_sandbox_without_setrlimit(
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[[int], None]
+) -> None:
+    """The watchdog is left, and nothing fails that need not."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    with memory_limit("60MB"):
+        hold(10)
+    with pytest.raises(MemoryLimitExceeded), memory_limit("20MB"):
+        hold(40)
+        linger()
+
+
 def test_one_large_allocation_is_refused() -> None:
     """By the kernel, before it is there; what refused it is the cause."""
     with pytest.raises(MemoryLimitExceeded, match="refused") as caught, memory_limit("60MB"):
