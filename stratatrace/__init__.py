@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from stratatrace.configure import configure, shutdown
 from stratatrace.errors import MemoryLimitExceeded, StratatraceError
-from stratatrace.guards.limit import memory_limit
-from stratatrace.guards.monitor import MemoryMonitor
 from stratatrace.measurement import Measurement
 from stratatrace.pressure import memory_pressure
 from stratatrace.profile import measure, profile_memory
 from stratatrace.propagation import propagate
-from stratatrace.streams import (
-    MappedFile,
-    adaptive_chunks,
-    adaptive_chunks_async,
-    process_stream,
-)
+from stratatrace.recorder import active as _active
 from stratatrace.version import __version__
+
+if TYPE_CHECKING:
+    from stratatrace.guards.limit import memory_limit
+    from stratatrace.guards.monitor import MemoryMonitor
+    from stratatrace.streams import (
+        MappedFile,
+        adaptive_chunks,
+        adaptive_chunks_async,
+        process_stream,
+    )
 
 __all__ = [
     "MappedFile",
@@ -36,3 +42,29 @@ __all__ = [
     "propagate",
     "shutdown",
 ]
+
+# The rooms beside the measuring are imported when they are first asked for: who only measures does
+# not pay for them.
+_ROOMS = {
+    "MappedFile": "stratatrace.streams",
+    "MemoryMonitor": "stratatrace.guards.monitor",
+    "adaptive_chunks": "stratatrace.streams",
+    "adaptive_chunks_async": "stratatrace.streams",
+    "memory_limit": "stratatrace.guards.limit",
+    "process_stream": "stratatrace.streams",
+}
+
+if not TYPE_CHECKING:  # To a type checker no other names are there.
+
+    def __getattr__(name: str) -> object:
+        if name not in _ROOMS:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        with _active.own_work():
+            found: object = getattr(import_module(_ROOMS[name]), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
