@@ -12,10 +12,8 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import time
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import (
@@ -27,6 +25,7 @@ from stratatrace.errors import (
 from stratatrace.guards import child
 from stratatrace.guards.opened import OpenLimit
 from stratatrace.guards.telling import tell
+from stratatrace.guards.threads import is_single_threaded
 from stratatrace.guards.usage import UsageReader
 from stratatrace.guards.watchdog import room_bytes, watchdog
 from stratatrace.measurement import Measurement, error_type_of
@@ -170,7 +169,8 @@ class Isolation:
     def _chosen_method(self) -> str:
         if self._method != "process":
             return self._method
-        return "fork" if _is_single_threaded() else "spawn"
+        watchdog.rest()  # Ours is no reason: it holds no lock that the child would need.
+        return "fork" if is_single_threaded() else "spawn"
 
 
 class _Child:
@@ -405,13 +405,3 @@ def _config() -> Config | None:
     except Exception:  # A scorer of the user's own may be anything; the child does not score.
         return None
     return config
-
-
-def _is_single_threaded() -> bool:
-    if sys.platform != "linux":
-        return False
-    watchdog.rest()  # Ours is no reason: it holds no lock that the child would need.
-    try:
-        return len(list(Path("/proc/self/task").iterdir())) == 1
-    except OSError:
-        return False
