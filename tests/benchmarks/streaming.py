@@ -1,7 +1,7 @@
 """Runs a large generated stream through process_stream, and prints time and highest memory.
 
 The memory of the whole run is held against that of its first tenth: it is flat where they are the
-same. `--gigabytes 10` is the full run; by default it is a smaller one.
+same.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def print_cost(rounds: int) -> None:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the stream")
+    parser.add_argument("--gigabytes", type=float, default=10.0, help="size of the stream")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     print(f"\nRows of {ITEM_BYTES} bytes, 100 MB of them, against list(islice(rows, 1000)):\n")
