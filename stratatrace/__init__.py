@@ -17,6 +17,7 @@ from stratatrace.version import __version__
 if TYPE_CHECKING:
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
+    from stratatrace.reuse.store import CompressedStore
     from stratatrace.streams import (
         MappedFile,
         adaptive_chunks,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CompressedStore",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
@@ -46,6 +48,7 @@ __all__ = [
 # The rooms beside the measuring are imported when they are first asked for: who only measures does
 # not pay for them.
 _ROOMS = {
+    "CompressedStore": "stratatrace.reuse.store",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "adaptive_chunks": "stratatrace.streams",

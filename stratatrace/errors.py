@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyStartedError",
     "CommandError",
+    "DamagedEntryError",
     "FileChangedError",
     "InvalidTypeError",
     "InvalidValueError",
@@ -30,6 +31,8 @@ __all__ = [
     "OutputError",
     "ProbeError",
     "RecordTooLongError",
+    "SpillError",
+    "StoreChangedError",
     "StratatraceError",
 ]
 
@@ -82,6 +85,28 @@ class RecordTooLongError(StratatraceError, ValueError):
 
 class ItemTooLargeError(StratatraceError, MemoryError):
     """There is no memory for a single item of a stream."""
+
+
+class DamagedEntryError(StratatraceError, ValueError):
+    """What a store has kept of a value is no longer what it has written; others can be read.
+
+    Args:
+        message: Which entry it is, and what is wrong with it.
+        key: Its key.
+    """
+
+    def __init__(self, message: str, *, key: object = None) -> None:
+        super().__init__(message)
+        #: The key of the entry.
+        self.key = key
+
+
+class SpillError(StratatraceError, OSError):
+    """The file that a store spills to cannot be made, written or read."""
+
+
+class StoreChangedError(StratatraceError, RuntimeError):
+    """A store got or lost entries while it was iterated over."""
 
 
 class ProbeError(StratatraceError, RuntimeError):

@@ -10,6 +10,8 @@ __all__ = [
     "MONITOR_METRICS",
     "SCOPE",
     "SPAN_ATTRIBUTES",
+    "STORE_ATTRIBUTES",
+    "STORE_METRICS",
     "Attribute",
     "Metric",
 ]
@@ -300,6 +302,32 @@ MONITOR_METRICS = (
     MONITOR_TIME_LEFT,
     MONITOR_ALERTS,
 )
+
+STORE_NAME = Attribute("stratatrace.store.name", "string", "The name of the store.")
+
+#: What the metrics of a compressed store carry.
+STORE_ATTRIBUTES = (STORE_NAME,)
+
+STORE_ENTRIES = Metric(
+    "stratatrace.store.entries", "UpDownCounter", "{entry}", "Entries, in memory and on disk."
+)
+STORE_RAW = Metric(
+    "stratatrace.store.raw", "UpDownCounter", "By", "What the values take when they are encoded."
+)
+STORE_STORED = Metric(
+    "stratatrace.store.stored",
+    "UpDownCounter",
+    "By",
+    "What they are kept in, in memory and on disk.",
+)
+STORE_SPILLED = Metric(
+    "stratatrace.store.spilled", "UpDownCounter", "By", "How much of that is on disk."
+)
+STORE_RATIO = Metric(
+    "stratatrace.store.ratio", "Gauge", "1", "How many times less is kept than the values take."
+)
+
+STORE_METRICS = (STORE_ENTRIES, STORE_RAW, STORE_STORED, STORE_SPILLED, STORE_RATIO)
 
 #: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.
 BYTE_BOUNDARIES = tuple(float(4**power) for power in range(5, 19))
