@@ -29,6 +29,7 @@ PROGRAMS = (
     "unit/test_configure.py",
     "unit/streams/test_reading.py",
     "unit/test_propagation.py",
+    "unit/reuse/test_store_programs.py",
     "unit/guards/test_traps.py",
     "unit/guards/test_isolation.py",
     "parity",
@@ -103,6 +104,7 @@ def minimums(session: nox.Session) -> None:
             *PYPROJECT["project"]["dependencies"],
             *PYPROJECT["project"]["optional-dependencies"]["cli"],
             *PYPROJECT["project"]["optional-dependencies"]["otlp"],
+            *PYPROJECT["project"]["optional-dependencies"]["zstd"],
         )
     ]
     groups = nox.project.dependency_groups(PYPROJECT, "test")
@@ -166,6 +168,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/limits.py")
     session.run("python", "tests/benchmarks/searching.py")
     session.run("python", "tests/benchmarks/streaming.py")
+    session.run("python", "tests/benchmarks/storing.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

@@ -33,6 +33,8 @@ V = TypeVar("V")
 
 _NOTHING: Any = object()
 _THRESHOLD_BYTES = 128
+# What is shorter has little to gain by itself, and much by what others have in common with it.
+_THRESHOLD_WITH_DICTIONARY_BYTES = 32
 
 
 class CompressedStore(MutableMapping[K, V]):
@@ -53,8 +55,8 @@ class CompressedStore(MutableMapping[K, V]):
         compression: ``"zlib"``, or ``"zstd"``, which needs the extra `zstd`.
         level: Of compression, as the library has them; 6 for zlib and 3 for zstd by default.
         threshold: Values that take less when they are encoded are kept as they are, in bytes or as
-            text such as ``"1 KiB"``. Larger ones are, too, where they would not become a tenth
-            smaller.
+            text such as ``"1 KiB"``; 128 by default, and 32 with a dictionary. Larger ones are, too,
+            where they would not become a tenth smaller.
         dictionary: Whether to train a dictionary, for many small documents that resemble each
             other: True, or on how many of the first documents, 1000 by default. Documents that
             come to differ from the first are trained on three more times at most.
@@ -79,7 +81,7 @@ class CompressedStore(MutableMapping[K, V]):
         codec: Codec[V] | Literal["text", "bytes", "json", "pickle"] | None = None,
         compression: Literal["zlib", "zstd"] = "zlib",
         level: int | None = None,
-        threshold: int | str = _THRESHOLD_BYTES,
+        threshold: int | str | None = None,
         dictionary: bool | int = False,
         max_bytes: int | str | None = None,
         spill: str | os.PathLike[str] | None = None,
@@ -93,13 +95,16 @@ class CompressedStore(MutableMapping[K, V]):
                 "max_bytes= says from where on to spill, and spill= where to: give both, or neither"
             )
             raise InvalidValueError(msg)
+        samples = _checked_samples(dictionary)
+        if threshold is None:
+            threshold = _THRESHOLD_WITH_DICTIONARY_BYTES if samples else _THRESHOLD_BYTES
         self._holding: Holding[K] = Holding(
             name=name,
             packing=Packing(
                 codec_of(codec),
                 compressor_of(compression, level),
                 parse_size(threshold),
-                _checked_samples(dictionary),
+                samples,
             ),
             max_bytes=None if max_bytes is None else parse_size(max_bytes),
             place=None if spill is None else SpillPlace(spill),

@@ -211,5 +211,6 @@ class StoreStats:
             lines.append(f"  on disk  {size} in {self.spilled_entries} entries")
         if self.dictionaries:
             size = format_size(self.dictionary_bytes)
-            lines.append(f"  trained  {self.dictionaries} dictionaries of {size}")
+            noun = "dictionary" if self.dictionaries == 1 else "dictionaries"
+            lines.append(f"  trained  {self.dictionaries} {noun} of {size}")
         return "\n".join(lines)

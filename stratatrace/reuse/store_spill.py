@@ -99,7 +99,7 @@ class SpillFile:
         self.path = path
         self._dead: list[int] = []
         self._sqlite_error = sqlite3.Error
-        self._unreadable = sqlite3.OperationalError
+        self._damage = sqlite3.DatabaseError
         named = place.path is not None
         connection: sqlite3.Connection | None = None
         try:
@@ -152,11 +152,11 @@ class SpillFile:
                 first = found.fetchone()
             finally:
                 found.close()
-        except self._unreadable as error:
+        except self._sqlite_error as error:
+            if type(error) is self._damage:  # And none of its subclasses.
+                raise damaged(key, str(error)) from error
             msg = f"{name_of(key)} could not be read from {self.path}: {error}"
             raise SpillError(msg) from error
-        except self._sqlite_error as error:
-            raise damaged(key, str(error)) from error
         if first is None or type(first[0]) is not bytes:
             raise damaged(key, "its row is missing")
         return bytes(first[0])

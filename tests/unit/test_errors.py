@@ -10,6 +10,7 @@ from stratatrace import errors
 @pytest.mark.parametrize(
     ("kind", "builtin"),
     [
+        (errors.DamagedEntryError, ValueError),
         (errors.InvalidTypeError, TypeError),
         (errors.InvalidValueError, ValueError),
         (errors.IsolationError, RuntimeError),
@@ -19,6 +20,8 @@ from stratatrace import errors
         (errors.NotReadyError, RuntimeError),
         (errors.OutputError, OSError),
         (errors.ProbeError, RuntimeError),
+        (errors.SpillError, OSError),
+        (errors.StoreChangedError, RuntimeError),
         (errors.CommandError, Exception),
     ],
 )

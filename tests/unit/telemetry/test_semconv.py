@@ -11,12 +11,13 @@ from stratatrace.measurement import Measurement
 from stratatrace.telemetry import semconv
 
 NAMES = [a.name for a in semconv.SPAN_ATTRIBUTES]
-UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}"}
-METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS)
+UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}", "{entry}"}
+METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS, *semconv.STORE_METRICS)
+STORE_NAMES = [a.name for a in semconv.STORE_ATTRIBUTES]
 MONITOR_NAMES = [a.name for a in semconv.MONITOR_ATTRIBUTES]
 
 
-@pytest.mark.parametrize("names", [NAMES, [m.name for m in METRICS], MONITOR_NAMES])
+@pytest.mark.parametrize("names", [NAMES, [m.name for m in METRICS], MONITOR_NAMES, STORE_NAMES])
 def test_names_are_unique_and_well_formed(names: list[str]) -> None:
     """Lowercase, dotted, in our namespace or one of the stable ones, and without `_total`."""
     assert len(set(names)) == len(names)

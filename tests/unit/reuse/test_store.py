@@ -1,0 +1,577 @@
+"""The compressed store: a dict to its users, compressed where it pays, and sure of what it reads."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import random
+import sys
+import threading
+import tracemalloc
+from collections.abc import MutableMapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stratatrace import CompressedStore
+from stratatrace.errors import (
+    DamagedEntryError,
+    InvalidTypeError,
+    InvalidValueError,
+    NotReadyError,
+    StoreChangedError,
+    StratatraceError,
+)
+from stratatrace.reuse import store_packing
+from stratatrace.testing import recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG = "the same words again and again, " * 40
+NOISE = random.Random(1).randbytes(2_000)  # noqa: S311 -- no secret
+
+
+def flip(store: CompressedStore[Any, Any], key: Any, place: int) -> None:
+    """Damage an entry in memory."""
+    entry = bytearray(store._holding.slots[key])  # type: ignore[arg-type]
+    entry[place] ^= 0x10
+    store._holding.slots[key] = bytes(entry)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CompressedStore[Any, Any]]:
+    """Have a store whose entries are in memory, and one that has them all on disk."""
+    spilled: dict[str, Any] = {"max_bytes": 1, "spill": tmp_path}
+    options = spilled if request.param == "disk" else {}
+    with CompressedStore(**options) as store:
+        yield store
+
+
+def test_it_is_a_mapping(store: CompressedStore[Any, Any]) -> None:
+    """With all that a dict does, in the order of a dict."""
+    assert isinstance(store, MutableMapping)
+    store.update({"a": LONG, "b": b"bytes"}, c="")
+    assert (store["a"], store["b"], store["c"]) == (LONG, b"bytes", "")
+    assert (len(store), "a" in store, "x" in store) == (3, True, False)
+    assert (list(store), list(reversed(store))) == (["a", "b", "c"], ["c", "b", "a"])
+    assert list(store.items()) == [("a", LONG), ("b", b"bytes"), ("c", "")]
+    assert list(store.values()) == [LONG, b"bytes", ""]
+    assert b"bytes" in store.values()
+    assert ("a", LONG) in store.items()
+    assert ("a", "") not in store.items()
+    store["a"] = "new"
+    assert list(store) == ["a", "b", "c"]
+    assert store.setdefault("a", "other") == "new"
+    assert store.setdefault("d", LONG) == LONG
+    assert store.pop("b") == b"bytes"
+    assert store.pop("b", 7) == 7
+    assert store.popitem() == ("d", LONG)
+    del store["c"]
+    assert dict(store) == {"a": "new"}
+    store.clear()
+    assert (len(store), list(store), store.stats().stored_bytes) == (0, [], 0)
+
+
+def test_missing_keys(store: CompressedStore[Any, Any]) -> None:
+    """Raise KeyError with the key, or give the default."""
+    for missing in (lambda: store["x"], lambda: store.pop("x"), lambda: store.__delitem__("x")):
+        with pytest.raises(KeyError, match="x"):
+            missing()
+    with pytest.raises(KeyError, match="empty"):
+        store.popitem()
+    assert (store.get("x"), store.get("x", 1)) == (None, 1)
+
+
+def test_what_it_is_equal_to(store: CompressedStore[Any, Any]) -> None:
+    """Every mapping with the same values; and it has no hash."""
+    store.update(a="1", b=b"2")
+    assert store == store  # noqa: PLR0124 -- it is what is tested
+    assert store == {"a": "1", "b": b"2"}
+    assert store == CompressedStore({"b": b"2", "a": "1"})
+    assert store != {"a": "1"}
+    assert store != {"a": "1", "b": "2"}
+    assert store != {"a": "1", "c": b"2"}
+    assert store != "store"
+    with pytest.raises(TypeError, match="hash"):
+        hash(store)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", "\0", "\ud800\udc00\udfff", "grün 🌿" * 100, b"", b"t", b"b" * 500, LONG]
+)
+def test_values_come_back(store: CompressedStore[Any, Any], value: Any) -> None:
+    """Of their own type, also where they are empty or have lone surrogates."""
+    store[1] = value
+    assert store[1] == value
+    assert type(store[1]) is type(value)
+
+
+def test_keys_are_anything_with_a_hash(store: CompressedStore[Any, Any]) -> None:
+    """As those of a dict, None and tuples included; equal keys are one."""
+    keys = [None, (1, "a"), frozenset("ab"), 2.5, b"x", int]
+    for place, key in enumerate(keys):
+        store[key] = str(place)
+    assert [store[key] for key in keys] == list("012345")
+    store[1] = "int"
+    store[1.0] = "float"
+    assert (len(store), store[True]) == (7, "float")
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_compressed_only_where_it_pays(compression: Any) -> None:
+    """What is short or would hardly be shorter is kept as it is."""
+    store = CompressedStore[str, Any](compression=compression, threshold=100)
+    store["short"] = "a" * 98
+    store["noise"] = NOISE
+    stats = store.stats()
+    assert (stats.compressed_entries, stats.uncompressed_entries) == (0, 2)
+    store["long"] = "a" * 1_000
+    store["at the threshold"] = "a" * 99  # And the byte that says that it is text.
+    stats = store.stats()
+    assert (stats.compressed_entries, stats.uncompressed_entries) == (2, 2)
+    assert stats.stored_bytes < 2_000 + 98 + 200
+    assert store["noise"] == NOISE
+
+
+def test_the_usual_threshold() -> None:
+    """Is lower with a dictionary, for which there are no documents that are too small."""
+    for dictionary, threshold in ((False, 128), (True, 32)):
+        store = CompressedStore[int, bytes](codec="bytes", dictionary=dictionary)
+        store[0] = b"a" * (threshold - 1)
+        assert store.stats().compressed_entries == 0
+        store[1] = b"a" * threshold
+        assert store.stats().compressed_entries == 1
+
+
+def test_statistics_follow_every_change(store: CompressedStore[Any, Any]) -> None:
+    """They are those of a store that was filled at once; nothing is left when all is gone."""
+    empty = store.stats()
+    assert (empty.entries, empty.raw_bytes, empty.ratio) == (0, 0, None)
+    store["a"], store["b"] = LONG, b"x" * 50
+    expected = store.stats()
+    assert expected.raw_bytes == len(LONG) + 50 + 2
+    assert expected.ratio == expected.raw_bytes / expected.stored_bytes > 5
+    store["a"] = NOISE
+    store["c"] = LONG
+    store["a"] = LONG
+    store.popitem()
+    assert store.stats() == expected
+    assert store.stats().to_dict()["ratio"] == expected.ratio
+    for key in list(store):
+        del store[key]
+    assert store.stats() == empty
+
+
+def test_statistics_for_people() -> None:
+    """What is not there is not told."""
+    store = CompressedStore[int, str]({1: LONG}, name="pages")
+    told = str(store.stats())
+    assert told.startswith("store 'pages': 1 entries, 1 compressed\n  values   1.3 KiB\n")
+    assert "times less" in told
+    assert "disk" not in told
+    assert "times less" not in str(CompressedStore[int, str]().stats())
+
+
+def test_memory_is_what_is_said() -> None:
+    """`memory_bytes` is what entries take, as tracemalloc counts it, rounding aside."""
+    texts = [f"{number} {LONG}" for number in range(2_000)]
+    store = CompressedStore[int, str](dict.fromkeys(range(2_000), ""))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number, text in enumerate(texts):
+        store[number] = text
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    said = store.stats().memory_bytes
+    # Each is rounded up to 16 bytes.
+    assert taken == pytest.approx(said, rel=0.02)
+
+
+def test_an_entry_is_one_object() -> None:
+    """In memory nothing is kept beside its bytes: 10 bytes of checksum and lengths."""
+    store = CompressedStore[int, bytes]({1: b"x" * 10_000}, codec="bytes")
+    (entry,) = store._holding.slots.values()
+    assert type(entry) is bytes
+    assert store.stats().memory_bytes == sys.getsizeof(entry) < 33 + 10 + 50
+
+
+@pytest.mark.parametrize("place", [0, 4, 5, 6, 9, 12, -1])
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_a_damaged_entry(compression: Any, place: int) -> None:
+    """Names its key, wherever it is damaged, and leaves the others alone."""
+    store = CompressedStore[str, str]({"good": LONG, "bad": LONG + "x"}, compression=compression)
+    flip(store, "bad", place)
+    for read in (
+        lambda: store["bad"],
+        lambda: store.get("bad"),
+        lambda: store.pop("bad"),
+        lambda: store.popitem(),  # noqa: PLW0108 -- its type
+        lambda: store.setdefault("bad", ""),
+        lambda: list(store.items()),
+    ):
+        with pytest.raises(DamagedEntryError, match="entry 'bad' is damaged") as caught:
+            read()
+        assert caught.value.key == "bad"
+    assert (store["good"], len(store), "bad" in store) == (LONG, 2, True)
+    store["bad"] = "again"
+    assert store["bad"] == "again"
+    flip(store, "bad", -1)
+    del store["bad"]
+    assert dict(store) == {"good": LONG}
+
+
+def test_an_entry_that_is_cut_short() -> None:
+    """Also to less than its checksum."""
+    for length in (0, 3, 5, 20):
+        store = CompressedStore[str, str]({"a": LONG})
+        store._holding.slots["a"] = store._holding.slots["a"][:length]  # type: ignore[index]
+        with pytest.raises(DamagedEntryError):
+            store["a"]
+
+
+def test_a_compressor_that_is_wrong() -> None:
+    """Is found out, where checksums are right and lengths are not."""
+    store = CompressedStore[str, str]({"a": LONG})
+    compressor: Any = store._holding._packing._compressor
+    compressor.decompress = lambda *_: b"short"
+    with pytest.raises(DamagedEntryError, match="length"):
+        store["a"]
+
+
+def test_changes_during_iteration(store: CompressedStore[Any, Any]) -> None:
+    """Raise as those of a dict do; values may be set anew."""
+    store.update(dict.fromkeys("abc", LONG))
+    for each in (store, store.keys(), store.values(), store.items()):
+        for _ in each:
+            store["a"] = "new"
+        with pytest.raises(StoreChangedError, match="list\\(store\\)"):
+            for _ in each:
+                store["d"] = "one more"
+        del store["d"]
+        steps = iter(each)
+        next(steps)
+        store.clear()
+        with pytest.raises(RuntimeError, match="iterated"):
+            next(steps)
+        store.update(dict.fromkeys("abc", LONG))
+
+
+def test_an_entry_that_goes_while_it_is_read(
+    store: CompressedStore[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread: it is a change during iteration, and no KeyError."""
+    store.update(dict.fromkeys("abc", LONG))
+    value_of = store._holding.value_of
+
+    def late(key: Any, slot: Any) -> Any:
+        if key == "b":
+            store._holding.remove(key)
+        return value_of(key, slot)
+
+    monkeypatch.setattr(store._holding, "value_of", late)
+    items = iter(store.items())
+    assert next(items) == ("a", LONG)
+    if not store.stats().spilled_entries:  # The loop has it already.
+        assert next(items) == ("b", LONG)
+    with pytest.raises(StoreChangedError):
+        next(items)
+
+
+def test_iteration_takes_constant_memory(tmp_path: Path) -> None:
+    """One value is there at a time, of 50 that are a megabyte each."""
+    store = CompressedStore[int, bytes](codec="bytes", max_bytes="20 KB", spill=tmp_path)
+    for number in range(50):
+        store[number] = bytes([number]) * 1_000_000
+    tracemalloc.start()
+    seen = 0
+    for key, value in store.items():
+        seen += value[0] == key
+        del value
+    assert all(len(value) == 1_000_000 for value in store.values())
+    assert store == store  # noqa: PLR0124
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    store.close()
+    assert seen == 50
+    assert peak < 3_500_000
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"codec": "yaml"}, InvalidValueError, "'text', 'bytes', 'json', 'pickle'"),
+        ({"codec": object()}, InvalidTypeError, "encode"),
+        ({"codec": pickle}, InvalidTypeError, "encode"),
+        ({"compression": "lzma"}, InvalidValueError, "'zlib' or 'zstd'"),
+        ({"compression": None}, InvalidValueError, "'zlib' or 'zstd'"),
+        ({"level": 10}, InvalidValueError, "0 to 9"),
+        ({"level": 23, "compression": "zstd"}, InvalidValueError, "-50 to 22"),
+        ({"level": "9"}, InvalidTypeError, "int"),
+        ({"level": True}, InvalidTypeError, "int"),
+        ({"threshold": 0}, InvalidValueError, "greater than zero"),
+        ({"threshold": -5}, InvalidValueError, "greater than zero"),
+        ({"threshold": "much"}, InvalidValueError, "not a size"),
+        ({"threshold": 1.5}, InvalidTypeError, "size"),
+        ({"dictionary": 9}, InvalidValueError, "10 documents"),
+        ({"dictionary": -1}, InvalidValueError, "10 documents"),
+        ({"dictionary": "yes"}, InvalidTypeError, "number of documents"),
+        ({"max_bytes": "1MB"}, InvalidValueError, "both"),
+        ({"spill": "/tmp"}, InvalidValueError, "both"),
+        ({"max_bytes": 0, "spill": "/tmp"}, InvalidValueError, "greater than zero"),
+        ({"max_bytes": 1, "spill": 5}, InvalidTypeError, "directory"),
+        ({"max_bytes": 1, "spill": True}, InvalidTypeError, "directory"),
+        ({"name": None}, InvalidTypeError, "name"),
+    ],
+)
+def test_misuse(options: dict[str, Any], error: type[Exception], says: str) -> None:
+    """Raises at once, and says what was expected."""
+    with pytest.raises(error, match=says) as caught:
+        CompressedStore(**options)
+    assert isinstance(caught.value, StratatraceError)
+
+
+def test_unhashable_keys(store: CompressedStore[Any, Any]) -> None:
+    """Are a TypeError wherever they are given, and change nothing."""
+    uses: list[Any] = [
+        lambda: store[["k"]],
+        lambda: store.__setitem__(["k"], "v"),
+        lambda: store.__delitem__(["k"]),
+        lambda: ["k"] in store,
+        lambda: store.get(["k"]),
+        lambda: store.pop(["k"], None),
+        lambda: store.setdefault(["k"], "v"),
+    ]
+    for use in uses:
+        with pytest.raises(InvalidTypeError, match="must be hashable.*\\['k'\\]"):
+            use()
+    assert not store
+
+
+def test_what_a_key_raises_is_its_own() -> None:
+    """A TypeError of its `__eq__` is not taken for a missing hash."""
+
+    class Key:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            msg = "not to be compared"
+            raise TypeError(msg)
+
+    store = CompressedStore[Any, str]({Key(): "a"})
+    for use in (store.get, store.__delitem__, lambda key: store.__setitem__(key, "b")):
+        with pytest.raises(TypeError, match="not to be compared"):
+            use(Key())
+    assert list(store.values()) == ["a"]
+
+
+@pytest.mark.parametrize("value", [None, 5, ["a"], bytearray(b"a"), memoryview(b"a")])
+def test_values_that_it_cannot_hold(store: CompressedStore[Any, Any], value: Any) -> None:
+    """Raise, and leave what was there."""
+    store["a"] = "before"
+    with pytest.raises(InvalidTypeError, match=r"this store holds str and bytes, not \w+: "):
+        store["a"] = value
+    assert store["a"] == "before"
+
+
+def test_values_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are refused."""
+    monkeypatch.setattr(store_packing, "LARGEST_BYTES", 100)
+    store = CompressedStore[str, str]({"a": "x" * 99})
+    with pytest.raises(InvalidValueError, match="entry 'a' takes 101 bytes"):
+        store["a"] = "x" * 100
+    assert store["a"] == "x" * 99
+
+
+def test_what_a_codec_raises_goes_to_the_caller() -> None:
+    """The same object, with a note of where it was; `get` does not take it for a missing key."""
+
+    class Codec:
+        def encode(self, value: Any) -> Any:
+            return value if value else {}["encode"]
+
+        def decode(self, data: bytes) -> Any:
+            return {}["decode"]
+
+    store = CompressedStore[str, Any](codec=Codec())
+    with pytest.raises(KeyError, match="encode") as caught:
+        store["a"] = None
+    assert caught.value.__notes__ == ["when the entry 'a' was encoded"]
+    with pytest.raises(InvalidTypeError, match="must encode to bytes, not to str"):
+        store["a"] = "text"
+    store["a"] = bytearray(b"x")
+    with pytest.raises(KeyError, match="decode") as caught:
+        store.get("a")
+    assert caught.value.__notes__ == ["when the entry 'a' was decoded"]
+    with pytest.raises(KeyError, match="decode"):
+        store.pop("a", None)
+    assert len(store) == 1
+
+
+def test_a_closed_store(store: CompressedStore[Any, Any]) -> None:
+    """Says so whatever is asked of it; to close it again does nothing."""
+    store["a"] = LONG
+    items = iter(store.items())
+    next(items)
+    store.close()
+    store.close()
+    assert store.closed
+    uses: list[Any] = [
+        lambda: store["a"],
+        lambda: store.__setitem__("a", ""),
+        lambda: store.__delitem__("a"),
+        lambda: "a" in store,
+        lambda: store.get("a"),
+        lambda: store.pop("a", None),
+        lambda: store.setdefault("a", ""),
+        lambda: list(store),
+        lambda: list(reversed(store)),
+        lambda: list(store.items()),
+        lambda: list(store.values()),
+        lambda: store == {},
+        store.__len__,
+        store.popitem,
+        store.clear,
+        store.stats,
+        store.__enter__,
+        lambda: store.update(a=""),
+    ]
+    for use in uses:
+        with pytest.raises(NotReadyError, match="the store 'default' is closed"):
+            use()
+    with pytest.raises(RuntimeError):
+        next(items)
+    assert repr(store) == "<CompressedStore 'default': closed>"
+
+
+def test_what_it_begins_with() -> None:
+    """A mapping or pairs; where one cannot be held, the error is the caller's."""
+    assert dict(CompressedStore({"a": "1"})) == {"a": "1"}
+    assert dict(CompressedStore([("a", "1"), ("a", "2")])) == {"a": "2"}
+    with pytest.raises(InvalidTypeError):
+        CompressedStore({"a": "1", "b": 2})
+    assert repr(CompressedStore({"a": "1"}, name="n")) == "<CompressedStore 'n': 1 entries>"
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_is_not_copied(make: Any) -> None:
+    """It has locks and a file; the error says what to do."""
+    with pytest.raises(InvalidTypeError, match="dict\\(store\\)"):
+        make(CompressedStore[str, str]())
+
+
+@pytest.mark.parametrize("dictionary", [False, 20])
+def test_threads(tmp_path: Path, dictionary: Any) -> None:
+    """Each has keys of its own and finds its values, while others write, spill and train."""
+    store = CompressedStore[Any, str](
+        compression="zstd", dictionary=dictionary, max_bytes=4_000, spill=tmp_path
+    )
+    failures: list[BaseException] = []
+
+    def use(number: int) -> None:
+        try:
+            for turn in range(300):
+                key = (number, turn % 17)
+                store[key] = f"{number} {turn} {LONG[: turn * 5]}"
+                assert store[key] == f"{number} {turn} {LONG[: turn * 5]}"
+                if turn % 5 == 0:
+                    assert store.pop(key).startswith(f"{number} {turn} ")
+                    assert key not in store
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert store.stats().spilled_entries > 0
+    expected = CompressedStore[Any, str](dict(store)).stats()
+    stats = store.stats()
+    assert (stats.entries, stats.raw_bytes) == (expected.entries, expected.raw_bytes)
+    store.clear()
+    left = store.stats()
+    store.close()
+    assert (left.raw_bytes, left.stored_bytes, left.memory_bytes, left.spilled_bytes) == (0,) * 4
+
+
+def test_a_key_is_popped_once(store: CompressedStore[Any, Any]) -> None:
+    """By one of many threads; the others get their default."""
+    for turn in range(50):
+        store["k"] = f"{turn}{LONG}"
+        got: list[Any] = []
+        together = threading.Barrier(4)
+
+        def pop(got: list[Any] = got, together: threading.Barrier = together) -> None:
+            together.wait(30)
+            got.append(store.pop("k", None))
+
+        threads = [threading.Thread(target=pop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(got, key=str) == sorted([None, None, None, f"{turn}{LONG}"], key=str)
+
+
+def test_popitem_is_the_newest_first(store: CompressedStore[Any, Any]) -> None:
+    """As of a dict, to the last."""
+    store.update((number, str(number)) for number in range(100))
+    store[0] = "set anew, and not newer"
+    keys = [store.popitem()[0] for _ in range(100)]
+    assert all(one == other + 1 for one, other in pairwise(keys))
+    assert not store
+
+
+def test_a_key_may_use_the_store(tmp_path: Path) -> None:
+    """Its equality is asked for with the lock held; so may be what a finalizer does."""
+    store = CompressedStore[Any, str](max_bytes=500, spill=tmp_path)
+
+    class Key:
+        def __hash__(self) -> int:
+            return 5
+
+        def __eq__(self, other: object) -> bool:
+            if len(store) < 20:
+                store[len(store)] = LONG
+                store["again"] = NOISE.hex()[: 10 * len(store)]
+            return self is other
+
+    keys = [Key() for _ in range(5)]
+    for number, key in enumerate(keys):
+        store[key] = f"{number}{LONG}"
+    assert [store[key] for key in keys] == [f"{number}{LONG}" for number in range(5)]
+    assert store[6] == LONG
+    assert store.stats().spilled_entries > 0
+    for key in list(store):
+        del store[key]
+    left = store.stats()
+    store.close()
+    assert (left.memory_bytes, left.raw_bytes, left.spilled_bytes) == (0, 0, 0)
+
+
+def test_memory_of_a_call_is_its_own(tmp_path: Path) -> None:
+    """What a call sets is charged to it; what the store spills meanwhile is not taken off."""
+    from stratatrace import measure  # noqa: PLC0415 -- it is nobody else's here
+
+    store = CompressedStore[int, bytes](codec="bytes", max_bytes=300_000, spill=tmp_path)
+    # Neither is compressed.
+    values = [os.urandom(10_000) for _ in range(29)]
+    for number, value in enumerate(values):
+        store[number] = value
+
+    def one_more() -> None:
+        store[100] = values[0]
+
+    with recording():
+        assert store.stats().spilled_entries == 0
+        _, measurement = measure(one_more)
+    assert store.stats().spilled_entries > 3
+    store.close()
+    assert measurement.heap_net_bytes is not None
+    assert 10_000 <= measurement.heap_net_bytes < 13_000
