@@ -55,8 +55,8 @@ class CompressedStore(MutableMapping[K, V]):
         compression: ``"zlib"``, or ``"zstd"``, which needs the extra `zstd`.
         level: Of compression, as the library has them; 6 for zlib and 3 for zstd by default.
         threshold: Values that take less when they are encoded are kept as they are, in bytes or as
-            text such as ``"1 KiB"``; 128 by default, and 32 with a dictionary. Larger ones are, too,
-            where they would not become a tenth smaller.
+            text such as ``"1 KiB"``; 128 by default, and 32 with a dictionary. Larger ones are,
+            too, where they would not become a tenth smaller.
         dictionary: Whether to train a dictionary, for many small documents that resemble each
             other: True, or on how many of the first documents, 1000 by default. Documents that
             come to differ from the first are trained on three more times at most.
