@@ -36,6 +36,9 @@ _WINDOW = -15
 # What zlib's window can hold.
 _ZLIB_DICTIONARY_BYTES = 2**15
 _ZSTD_DICTIONARY_BYTES = 2**16
+# What each frame of zstd begins with. To leave it out by an option would cost the option of a level
+# that suits the size of what is compressed.
+_ZSTD_MAGIC_BYTES = 4
 
 
 class Compressor(Protocol):
@@ -149,7 +152,7 @@ class ZstdCompressor:
         state = idle.take()
         compressed: bytes = state.compress(data)
         idle.give(state)
-        return compressed
+        return compressed[_ZSTD_MAGIC_BYTES:]
 
     def decompress(self, payload: bytes, dictionary: int, raw_bytes: int, /) -> bytes:
         """Return what was compressed."""
@@ -176,7 +179,13 @@ class ZstdCompressor:
 
     def _have(self, trained: zstandard.ZstdCompressionDict | None) -> None:
         library, level = self._zstandard, self._level
-        self._decompressors.append(_Idle(lambda: library.ZstdDecompressor(dict_data=trained)))
+        self._decompressors.append(
+            _Idle(
+                lambda: library.ZstdDecompressor(
+                    dict_data=trained, format=library.FORMAT_ZSTD1_MAGICLESS
+                )
+            )
+        )
         # The last, as others may use it from now on. An entry says itself which dictionary it has.
         self._compressors.append(
             _Idle(

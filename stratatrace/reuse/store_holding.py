@@ -268,8 +268,9 @@ class Holding(Generic[K]):
         excess = self._totals.memory_bytes(len(self.slots)) + size - freed - max_bytes
         if excess > 0:
             more = min(max_bytes // _SPILLED_SHARE, _MOST_SPILLED_BYTES)
-            with active.own_work():
-                self._spill_oldest(max(excess + freed, more))
+            # Not as our own work: the call that this is in lets go of them, and is told so. Else
+            # what others have set would count as held for good.
+            self._spill_oldest(max(excess + freed, more))
         return entry
 
     def _spill_oldest(self, wanted_bytes: int) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stratatrace import CompressedStore
+from stratatrace import CompressedStore, measure
 from stratatrace.errors import (
     DamagedEntryError,
     InvalidTypeError,
@@ -388,7 +388,6 @@ def test_values_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_codec_raises_goes_to_the_caller() -> None:
     """The same object, with a note of where it was; `get` does not take it for a missing key."""
-
     empty: dict[str, Any] = {}
 
     class Codec:
@@ -556,23 +555,37 @@ def test_a_key_may_use_the_store(tmp_path: Path) -> None:
     assert (left.memory_bytes, left.raw_bytes, left.spilled_bytes) == (0, 0, 0)
 
 
-def test_memory_of_a_call_is_its_own(tmp_path: Path) -> None:
-    """What a call sets is charged to it; what the store spills meanwhile is not taken off."""
-    from stratatrace import measure  # noqa: PLC0415 -- it is nobody else's here
-
+def test_what_calls_set_and_spill_adds_up(tmp_path: Path) -> None:
+    """A call is charged for what it sets, and credited with what it spills: the sum is what is."""
     store = CompressedStore[int, bytes](codec="bytes", max_bytes=300_000, spill=tmp_path)
-    # Neither is compressed.
-    values = [os.urandom(10_000) for _ in range(29)]
-    for number, value in enumerate(values):
-        store[number] = value
 
-    def one_more() -> None:
-        store[100] = values[0]
+    def one_more(number: int) -> None:
+        store[number] = os.urandom(10_000)
 
-    with recording():
-        assert store.stats().spilled_entries == 0
-        _, measurement = measure(one_more)
-    assert store.stats().spilled_entries > 3
+    with recording() as sink:
+        for number in range(100):
+            measure(one_more, number)
+    stats = store.stats()
     store.close()
-    assert measurement.heap_net_bytes is not None
-    assert 10_000 <= measurement.heap_net_bytes < 13_000
+    nets = [measurement.heap_net_bytes or 0 for measurement in sink.measurements]
+    assert stats.spilled_entries > 60
+    assert sum(10_000 <= net < 11_500 for net in nets) > 60
+    assert min(nets) < -20_000
+    assert sum(nets) == pytest.approx(stats.memory_bytes, abs=25_000)
+
+
+def test_samples_are_charged_to_nobody() -> None:
+    """They are ours, and gone one day; so is what a training takes."""
+    store = CompressedStore[int, bytes](codec="bytes", compression="zlib", dictionary=20)
+    texts = [f"{number} {LONG}".encode() for number in range(40)]
+
+    def one_more(number: int) -> None:
+        store[number] = texts[number]
+
+    with recording() as sink:
+        for number in range(40):
+            measure(one_more, number)
+    assert store.stats().dictionaries == 1
+    nets = [measurement.heap_net_bytes or 0 for measurement in sink.measurements]
+    assert sum(nets) == pytest.approx(store.stats().memory_bytes, abs=8_000)
+    assert max(nets) < 3_000
