@@ -519,6 +519,23 @@ def test_a_key_is_popped_once(store: CompressedStore[Any, Any]) -> None:
         assert sorted(got, key=str) == sorted([None, None, None, f"{turn}{LONG}"], key=str)
 
 
+def test_a_value_that_is_set_while_it_is_popped(store: CompressedStore[Any, Any]) -> None:
+    """Is what is popped: no value that was set is lost."""
+    for pop in (lambda: store.pop("k"), lambda: store.popitem()[1]):
+        store["k"] = "before"
+        codec: Any = store._holding._packing._codec
+        decode = type(codec).decode
+
+        def late(data: bytes, decode: Any = decode, codec: Any = codec) -> Any:
+            del codec.decode
+            store["k"] = "meanwhile"
+            return decode(codec, data)
+
+        codec.decode = late
+        assert pop() == "meanwhile"
+        assert "k" not in store
+
+
 def test_popitem_is_the_newest_first(store: CompressedStore[Any, Any]) -> None:
     """As of a dict, to the last."""
     store.update((number, str(number)) for number in range(100))
@@ -576,8 +593,8 @@ def test_what_calls_set_and_spill_adds_up(tmp_path: Path) -> None:
 
 def test_samples_are_charged_to_nobody() -> None:
     """They are ours, and gone one day; so is what a training takes."""
-    store = CompressedStore[int, bytes](codec="bytes", compression="zlib", dictionary=20)
-    texts = [f"{number} {LONG}".encode() for number in range(40)]
+    store = CompressedStore[int, str](codec="text", compression="zlib", dictionary=20)
+    texts = [f"{number} {LONG}" for number in range(40)]
 
     def one_more(number: int) -> None:
         store[number] = texts[number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import stat
 import sys
 from pathlib import Path
@@ -148,8 +149,37 @@ def test_deletions_wait_where_they_cannot_be_written(tmp_path: Path) -> None:
         spill._connection.execute("PRAGMA query_only = OFF")
         store["one more"] = value(1)
         assert spill._dead == []
-        (rows,) = spill._connection.execute("SELECT count(*) FROM entries").fetchone()
-        assert rows == 51
+        assert rows_of(store) == 51
+
+
+def rows_of(store: Any) -> int:
+    found = store._holding._spill._connection.execute("SELECT count(*) FROM entries").fetchone()
+    return int(found[0])
+
+
+def test_deletions_are_written_without_sets(tmp_path: Path) -> None:
+    """When they are many."""
+    with spilling(tmp_path, max_bytes=1) as store:
+        for number in range(600):
+            store[number] = value(number)
+        for number in range(590):
+            del store[number]
+        assert rows_of(store) < 100
+
+
+def test_a_write_that_fails_is_taken_back(tmp_path: Path) -> None:
+    """At once, and not when the next one comes."""
+    with spilling(tmp_path, max_bytes=1) as store:
+        store["a"] = value(1)
+        connection = store._holding._spill._connection
+        before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 500)
+        with pytest.raises(SpillError, match="too big"):
+            store["b"] = value(2)
+        assert not connection.in_transaction
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+        assert dict(store) == {"a": value(1)}
+        store["b"] = value(2)
+        assert (store["b"], rows_of(store)) == (value(2), 2)
 
 
 def test_room_on_disk_is_used_again(tmp_path: Path) -> None:
