@@ -7,7 +7,7 @@ the modules beside it.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 
 from stratatrace.errors import InvalidTypeError, InvalidValueError, StoreChangedError
 from stratatrace.reuse.store_codecs import codec_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["CompressedStore"]
 
 K = TypeVar("K")
+T = TypeVar("T")
 V = TypeVar("V")
 
 _NOTHING: Any = object()
@@ -179,12 +180,24 @@ class CompressedStore(MutableMapping[K, V]):
     # As of every mapping that can be changed.
     __hash__ = None  # type: ignore[assignment]
 
-    def get(self, key: K, default: Any = None) -> Any:
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: V | T, /) -> V | T: ...
+
+    def get(self, key: K, default: Any = None, /) -> Any:
         """Return the value of *key*, or *default* where there is none."""
         value = self._get(key)
         return default if value is _NOTHING else value
 
-    def pop(self, key: K, default: Any = _NOTHING) -> Any:
+    @overload
+    def pop(self, key: K, /) -> V: ...
+
+    @overload
+    def pop(self, key: K, default: V | T, /) -> V | T: ...
+
+    def pop(self, key: K, default: Any = _NOTHING, /) -> Any:
         """Remove *key* and return its value, or *default* where there is none.
 
         An entry that cannot be read is not removed.

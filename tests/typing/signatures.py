@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from typing import Literal, assert_type
+from typing import TYPE_CHECKING, Literal, assert_type
 
 from stratatrace import (
+    CompressedStore,
     MappedFile,
     Measurement,
     MemoryMonitor,
@@ -24,6 +25,9 @@ from stratatrace import (
 )
 from stratatrace.pressure import Pressure, subscribe
 from stratatrace.streams import Chunk, Match
+
+if TYPE_CHECKING:
+    from stratatrace.reuse.store_codecs import Codec
 
 
 @profile_memory
@@ -272,3 +276,21 @@ def search_files(file: MappedFile) -> None:
     assert_type(file.find_all(re.compile(b"x")), Iterator[int])
     assert_type(file.find_all([b"x", re.compile(b"x")]), Iterator[Match])
     file.find_all("x")  # type: ignore[arg-type]
+
+
+def stores(numbers: Codec[list[int]]) -> None:
+    """Have the types of their keys and values."""
+    texts = CompressedStore({1: "a"}, compression="zstd", max_bytes="1MB", spill=".")
+    assert_type(texts, CompressedStore[int, str])
+    assert_type(texts[1], str)
+    assert_type(texts.get(1), str | None)
+    assert_type(texts.get(1, 2.5), str | float)
+    assert_type(texts.pop(1), str)
+    for key, value in texts.items():
+        assert_type(key, int)
+        assert_type(value, str)
+    lists = CompressedStore[str, list[int]](codec=numbers)
+    assert_type(lists["a"], list[int])
+    texts[1] = b"a"  # type: ignore[assignment]
+    CompressedStore(compression="lzma")  # type: ignore[arg-type]
+    CompressedStore[str, str](codec=numbers)  # type: ignore[arg-type]

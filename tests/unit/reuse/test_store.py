@@ -521,7 +521,8 @@ def test_a_key_is_popped_once(store: CompressedStore[Any, Any]) -> None:
 
 def test_a_value_that_is_set_while_it_is_popped(store: CompressedStore[Any, Any]) -> None:
     """Is what is popped: no value that was set is lost."""
-    for pop in (lambda: store.pop("k"), lambda: store.popitem()[1]):
+    pops: list[Any] = [lambda: store.pop("k"), lambda: store.popitem()[1]]
+    for pop in pops:
         store["k"] = "before"
         codec: Any = store._holding._packing._codec
         decode = type(codec).decode
