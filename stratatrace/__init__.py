@@ -17,6 +17,9 @@ from stratatrace.version import __version__
 if TYPE_CHECKING:
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
+    from stratatrace.reuse.cache_bounded import BoundedCache
+    from stratatrace.reuse.cache_decorator import cached
+    from stratatrace.reuse.cache_weak import WeakCache
     from stratatrace.reuse.store import CompressedStore
     from stratatrace.streams import (
         MappedFile,
@@ -26,15 +29,18 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BoundedCache",
     "CompressedStore",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
     "MemoryMonitor",
     "StratatraceError",
+    "WeakCache",
     "__version__",
     "adaptive_chunks",
     "adaptive_chunks_async",
+    "cached",
     "configure",
     "measure",
     "memory_limit",
@@ -48,11 +54,14 @@ __all__ = [
 # The rooms beside the measuring are imported when they are first asked for: who only measures does
 # not pay for them.
 _ROOMS = {
+    "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
+    "WeakCache": "stratatrace.reuse.cache_weak",
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
+    "cached": "stratatrace.reuse.cache_decorator",
     "memory_limit": "stratatrace.guards.limit",
     "process_stream": "stratatrace.streams",
 }

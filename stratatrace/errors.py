@@ -34,6 +34,7 @@ __all__ = [
     "SpillError",
     "StoreChangedError",
     "StratatraceError",
+    "ValueTooLargeError",
 ]
 
 
@@ -107,6 +108,10 @@ class SpillError(StratatraceError, OSError):
 
 class StoreChangedError(StratatraceError, RuntimeError):
     """A store got or lost entries while it was iterated over."""
+
+
+class ValueTooLargeError(StratatraceError, ValueError):
+    """A value is larger than the whole cache may be."""
 
 
 class ProbeError(StratatraceError, RuntimeError):

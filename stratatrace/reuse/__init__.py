@@ -1,1 +1,1 @@
-"""What takes memory once and uses it again, or takes less of it: each tells what it saves."""
+"""Pools, lazy values, caches and compressed stores: what is dear is made once, and kept small."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "CACHE_ATTRIBUTES",
+    "CACHE_METRICS",
     "METRICS",
     "MONITOR_ATTRIBUTES",
     "MONITOR_METRICS",
@@ -328,6 +330,49 @@ STORE_RATIO = Metric(
 )
 
 STORE_METRICS = (STORE_ENTRIES, STORE_RAW, STORE_STORED, STORE_SPILLED, STORE_RATIO)
+CACHE_NAME = Attribute(
+    "stratatrace.cache.name",
+    "string",
+    "The cache's name: the one that was given, or the function that made it.",
+)
+CACHE_EVICTION_REASON = Attribute(
+    "stratatrace.cache.eviction.reason",
+    "string",
+    "`entries`, `bytes`: the bound that was reached; `expired`; `pressure`; `interrupted`: a "
+    "change was not ended; `collected`: nobody used a weakly held value. Of evictions only.",
+)
+
+#: What the metrics of caches carry.
+CACHE_ATTRIBUTES = (CACHE_NAME, CACHE_EVICTION_REASON)
+
+CACHE_HITS = Metric(
+    "stratatrace.cache.hits", "Counter", "{hit}", "Look-ups that found a value in the cache."
+)
+CACHE_MISSES = Metric("stratatrace.cache.misses", "Counter", "{miss}", "Look-ups that found none.")
+CACHE_REFUSED = Metric(
+    "stratatrace.cache.refused",
+    "Counter",
+    "{value}",
+    "Values that were not kept because they are larger than the cache may be.",
+)
+CACHE_EVICTIONS = Metric(
+    "stratatrace.cache.evictions", "Counter", "{eviction}", "Values that were dropped, by reason."
+)
+CACHE_ENTRIES = Metric(
+    "stratatrace.cache.entries", "UpDownCounter", "{entry}", "Values that are held."
+)
+CACHE_SIZE = Metric(
+    "stratatrace.cache.size", "UpDownCounter", "By", "What they take, where that is measured."
+)
+
+CACHE_METRICS = (
+    CACHE_HITS,
+    CACHE_MISSES,
+    CACHE_REFUSED,
+    CACHE_EVICTIONS,
+    CACHE_ENTRIES,
+    CACHE_SIZE,
+)
 
 #: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.
 BYTE_BOUNDARIES = tuple(float(4**power) for power in range(5, 19))

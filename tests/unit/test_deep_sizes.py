@@ -135,8 +135,13 @@ def test_what_is_shared_by_many_counts_once() -> None:
 
 def test_it_looks_at_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """However wide and however deep; a chain that is longer than that is cut."""
-    looked = []
-    monkeypatch.setattr(module, "own_size", lambda item: looked.append(None) or 1)
+    looked: list[object] = []
+
+    def own_size(item: object) -> int:
+        looked.append(item)
+        return 1
+
+    monkeypatch.setattr(module, "own_size", own_size)
     chain: list[Any] = []
     for _ in range(50_000):
         chain = [chain]

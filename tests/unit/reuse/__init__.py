@@ -1,0 +1,1 @@
+"""Pools, lazy values, caches and stores."""
