@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, MutableMapping
 from contextlib import nullcontext
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from stratatrace.deep_sizes import deep_size
 from stratatrace.errors import InvalidTypeError, InvalidValueError, ValueTooLargeError
-from stratatrace.measurement import Callsite
-from stratatrace.pressure import subscribe
-from stratatrace.pressure.sources import readings
 from stratatrace.recorder import active
 from stratatrace.reuse.cache_flights import MISSING, Flights
 from stratatrace.reuse.cache_forks import renew_after_fork
@@ -30,14 +25,15 @@ from stratatrace.reuse.cache_options import (
     name_of,
     refuse_unfinished,
 )
+from stratatrace.reuse.cache_shared import SharedStore, only_expire
 from stratatrace.reuse.cache_stats import CacheStats
 from stratatrace.reuse.cache_store import BoundedStore
+from stratatrace.reuse.cache_telling import OFFER_EVERY
 from stratatrace.reuse.cache_views import CacheItems, CacheKeys, CacheValues
 from stratatrace.sizes import format_size
-from stratatrace.telemetry.caches import CacheCounts, ObservedCache, cache_metrics
+from stratatrace.telemetry.caches import ObservedCache, cache_metrics
 
 if TYPE_CHECKING:
-    from stratatrace.pressure import Pressure, Subscription
     from stratatrace.reuse.cache_flights import Lead
     from stratatrace.reuse.cache_options import TooLarge
     from stratatrace.reuse.cache_stats import EvictionReason
@@ -48,15 +44,11 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
 
-# What of itself, and of its bounds, a cache may hold while memory runs short.
-_SHARES = {"normal": 1.0, "warning": 0.5, "critical": 0.1}
 # What an entry takes beside its key and its value, as measured: with a size, and with an expiry.
 _PLACE_BYTES, _EXPIRY_BYTES = 190, 110
-# The first look-up, and every so many, makes sure that the metrics have somebody to be told to.
-_OFFER_EVERY = 256
 
 
-class BoundedCache(MutableMapping[K, V]):
+class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
     """A mapping that holds so many values, and so many bytes, and forgets the rest.
 
     Threads may share it. What was not used for the longest time goes first; what is older than
@@ -97,35 +89,27 @@ class BoundedCache(MutableMapping[K, V]):
         clock: Callable[[], float] = time.monotonic,
         name: str | None = None,
     ) -> None:
-        self._bounds = checked_bounds(max_entries, max_bytes, ttl)
+        bounds = checked_bounds(max_entries, max_bytes, ttl)
         check_functions(size_of, on_evict)
         check_name(name)
         check_callable("clock", clock, "nothing and returns seconds")
         if on_too_large not in {"raise", "skip"}:
             msg = f"on_too_large is 'raise' or 'skip', and {on_too_large!r} is neither"
             raise InvalidValueError(msg)
-        self._clock = clock if ttl is not None else None
-        self._measured = max_bytes is not None or size_of is not None
+        super().__init__(
+            bounds,
+            clock=clock if ttl is not None else None,
+            measured=max_bytes is not None or size_of is not None,
+            # Else it is called by where it was made, one frame up.
+            name=name or name_of(sys._getframe(1)),  # noqa: SLF001
+            on_evict=on_evict,
+        )
         self._size_of = size_of
-        self._on_evict = on_evict
         self._skips = on_too_large == "skip"
         self._shrinks = shrink_under_pressure
-        self._subscription: Subscription | None = None
-        # Else it is called by where it was made, one frame up.
-        self._counts = CacheCounts(name or name_of(sys._getframe(1)))  # noqa: SLF001
-        self._failures = 0
-        self._store = BoundedStore[K, V](self._bounds, measured=self._measured)
         self._flights, self._async_flights = Flights(), Flights()
-        self._renew()
         cache_metrics.add(self, self._counts)
         renew_after_fork(self)
-
-    def _renew(self) -> None:
-        # Reentrant: a collection may run a finalizer, or a signal its handler, in the midst of a
-        # change. What that changes is put off until the change is done.
-        self._lock = threading.RLock()
-        self._changing = False
-        self._deferred: deque[Callable[[BoundedStore[K, V]], object]] = deque()
 
     @property
     def name(self) -> str:
@@ -173,11 +157,11 @@ class BoundedCache(MutableMapping[K, V]):
                 raise
             else:
                 counts.hits += 1
-                if counts.hits % _OFFER_EVERY:
+                if counts.hits % OFFER_EVERY:
                     return value
         self._offer_metrics()
         if value is MISSING and self._clock is not None:
-            self._change(_nothing)
+            self._change(only_expire)
         return value
 
     # Changing.
@@ -204,7 +188,7 @@ class BoundedCache(MutableMapping[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Remove the value that was not used for the longest time, and return it with its key."""
-        item = self._change(BoundedStore[K, V].remove_oldest, _nothing)
+        item = self._change(BoundedStore[K, V].remove_oldest, only_expire)
         if item is None:
             msg = "the cache is empty"
             raise KeyError(msg)
@@ -221,7 +205,8 @@ class BoundedCache(MutableMapping[K, V]):
             return default
         put = partial(self._put_unless_there, key, default, size)
         kept = self._change(put, partial(self._later, put, default))
-        self._watch_pressure()
+        if self._shrinks:
+            self._watch_pressure()
         return kept
 
     def clear(self) -> None:
@@ -236,13 +221,13 @@ class BoundedCache(MutableMapping[K, V]):
 
     def expire(self) -> None:
         """Drop what is older than *ttl* now, and not when the cache is used next."""
-        self._change(_nothing)
+        self._change(only_expire)
 
     # Looking at all of it.
 
     def __len__(self) -> int:
         if self._clock is not None:
-            self._change(_nothing)
+            self._change(only_expire)
         return self._store.count
 
     def __iter__(self) -> Iterator[K]:
@@ -316,7 +301,8 @@ class BoundedCache(MutableMapping[K, V]):
         if value is not MISSING:
             return value
         find, keep = partial(self._find, key), partial(self._keep_computed, key)
-        return self._flights.once(key, find, factory, keep, self._count_hit)
+        made: V = self._flights.once(key, find, factory, keep, self._count_hit)
+        return made
 
     async def get_or_create_async(self, key: K, factory: Callable[[], Awaitable[V]]) -> V:
         """Return the value of a key, made by awaiting what *factory* returns; see `get_or_create`.
@@ -346,9 +332,6 @@ class BoundedCache(MutableMapping[K, V]):
 
     # What all of that is made of.
 
-    def _now(self) -> float:
-        return 0.0 if self._clock is None else self._clock()
-
     def _keep(self, key: K, value: V, lead: Lead[V] | None = None) -> None:
         check_hashable(key)
         size = self._size(key, value)
@@ -356,7 +339,8 @@ class BoundedCache(MutableMapping[K, V]):
             self._refuse(key, value, size)
             return
         self._change(partial(self._put, key, value, size, lead))
-        self._watch_pressure()
+        if self._shrinks:
+            self._watch_pressure()
 
     def _put(
         self, key: K, value: V, size: int, lead: Lead[V] | None, store: BoundedStore[K, V]
@@ -381,12 +365,6 @@ class BoundedCache(MutableMapping[K, V]):
         remove = partial(self._remove, key)
         return self._change(remove, partial(self._take_later, key, remove))
 
-    def _later(
-        self, operation: Callable[[BoundedStore[K, V]], V], result: V, _store: BoundedStore[K, V]
-    ) -> V:
-        self._deferred.append(operation)
-        return result
-
     def _take_later(
         self, key: K, remove: Callable[[BoundedStore[K, V]], V], store: BoundedStore[K, V]
     ) -> V:
@@ -397,68 +375,6 @@ class BoundedCache(MutableMapping[K, V]):
         self._flights.forget(key)
         self._async_flights.forget(key)
         return store.remove(key)
-
-    def _change(
-        self,
-        operation: Callable[[BoundedStore[K, V]], T],
-        instead: Callable[[BoundedStore[K, V]], T] | None = None,
-    ) -> T:
-        """Do something to the values, alone, and tell of what was evicted after that.
-
-        Args:
-            operation: What to do. An exception that leaves it half done, such as a
-                KeyboardInterrupt or a MemoryError, empties the cache.
-            instead: What to do in the midst of another one of this thread; without it, the
-                operation is put off until that is done, and the result is None.
-        """
-        now = self._now()
-        with self._lock:
-            store = self._store
-            if self._changing:
-                if instead is not None:
-                    return instead(store)
-                self._deferred.append(operation)
-                return cast("T", None)
-            try:
-                self._changing = True
-                store.advance(now)
-                store.expire()
-                result = operation(store)
-                while self._deferred:
-                    self._deferred.popleft()(self._store)
-            except BaseException:
-                self._counts.evictions["interrupted"] += store.count
-                self._start_anew(store)
-                raise
-            finally:
-                self._changing = False
-                evicted, dropped = store.taken()
-                if store is not self._store:
-                    more, others = self._store.taken()
-                    evicted, dropped = evicted + more, [*dropped, *others, store]
-                for _, _, reason in evicted:
-                    self._counts.evictions[reason] += 1
-        if evicted and self._on_evict is not None:
-            self._tell(evicted)
-        del evicted, dropped  # Not under the lock: their destructors may do anything.
-        return result
-
-    def _start_anew(self, store: BoundedStore[K, V]) -> None:
-        # What memory pressure has told holds on.
-        self._store = BoundedStore(self._bounds, measured=self._measured)
-        self._store.share = store.share
-
-    def _empty(self, store: BoundedStore[K, V]) -> None:
-        self._start_anew(store)
-        self._store.share = 1.0  # Who subscribes again is told again.
-
-    def _tell(self, evicted: list[tuple[K, V, EvictionReason]]) -> None:
-        for key, value, reason in evicted:
-            try:
-                self._on_evict(key, value, reason)  # type: ignore[misc] # it was looked at
-            except Exception:
-                self._failures += 1
-                self._caught("tell of an eviction")
 
     def _size(self, key: K, value: V) -> int:
         if not self._measured:
@@ -482,34 +398,6 @@ class BoundedCache(MutableMapping[K, V]):
         )
         raise ValueTooLargeError(msg)
 
-    def _watch_pressure(self) -> None:
-        if not self._shrinks:
-            return
-        subscription = self._subscription
-        if subscription is not None:
-            subscription.keep_watching()
-            return
-        with active.own_work() if active.measuring else nullcontext(), self._lock:
-            if self._subscription is None:
-                self._subscription = subscribe(self._shrink)
-
-    def _shrink(self, pressure: Pressure) -> None:
-        share = _SHARES[pressure.level]
-        self._change(lambda store: store.shrink(share))
-
-    def _offer_metrics(self) -> None:
-        provider = active.recorder.meter_provider if active.started else None
-        if cache_metrics.is_offered(provider):
-            return
-        try:
-            with active.own_work():
-                cache_metrics.offer(provider)
-        except Exception:
-            self._caught("offer metrics")
-
-    def _caught(self, doing: str) -> None:
-        readings.guard.caught(Callsite(name="BoundedCache", function=self.name), doing)
-
     def after_fork_in_child(self) -> None:
         """Have locks that nobody holds, and no change that a thread of the parent has begun."""
         if self._changing:
@@ -517,7 +405,3 @@ class BoundedCache(MutableMapping[K, V]):
         self._failures = 0
         self._flights, self._async_flights = Flights(), Flights()
         self._renew()
-
-
-def _nothing(_store: BoundedStore[Any, Any]) -> None:
-    """Do what every change does: drop what has expired."""

@@ -204,7 +204,8 @@ def _check_function(function: object) -> None:
         raise InvalidTypeError(msg)
     kind = kind_of(function)
     if kind in {"generator", "async generator"}:
-        msg = f"{function!r} is a {kind}, which can be used only once: cache a list of its items"
+        a = "an" if kind[0] == "a" else "a"
+        msg = f"{function!r} is {a} {kind}, which can be used only once: cache a list of its items"
         raise InvalidTypeError(msg)
 
 

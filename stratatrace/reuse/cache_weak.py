@@ -11,9 +11,6 @@ from typing import Any, Generic, TypeVar, overload
 from weakref import KeyedRef, WeakValueDictionary, ref
 
 from stratatrace.errors import InvalidTypeError
-from stratatrace.measurement import Callsite
-from stratatrace.pressure.sources import readings
-from stratatrace.recorder import active
 from stratatrace.reuse.cache_flights import MISSING, Flights, Lead
 from stratatrace.reuse.cache_forks import renew_after_fork
 from stratatrace.reuse.cache_options import (
@@ -24,14 +21,13 @@ from stratatrace.reuse.cache_options import (
     refuse_unfinished,
 )
 from stratatrace.reuse.cache_stats import CacheStats
+from stratatrace.reuse.cache_telling import OFFER_EVERY, offer_metrics
 from stratatrace.telemetry.caches import CacheCounts, ObservedCache, cache_metrics
 
 __all__ = ["WeakCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-_OFFER_EVERY = 256
 
 
 class WeakCache(Generic[K, V]):
@@ -222,11 +218,11 @@ class WeakCache(Generic[K, V]):
                 value = self._strong.get(key, MISSING)
             if value is not MISSING:
                 counts.hits += 1
-                if counts.hits % _OFFER_EVERY:
+                if counts.hits % OFFER_EVERY:
                     return value
             else:
                 counts.misses += count_miss
-        self._offer_metrics()
+        offer_metrics("WeakCache", self.name)
         return value
 
     def _keep_computed(self, key: K, value: V, lead: Lead[V]) -> V:
@@ -283,14 +279,3 @@ class WeakCache(Generic[K, V]):
     def _count_hit(self) -> None:
         with self._lock:
             self._counts.hits += 1
-
-    def _offer_metrics(self) -> None:
-        provider = active.recorder.meter_provider if active.started else None
-        if cache_metrics.is_offered(provider):
-            return
-        try:
-            with active.own_work():
-                cache_metrics.offer(provider)
-        except Exception:
-            callsite = Callsite(name="WeakCache", function=self.name)
-            readings.guard.caught(callsite, "offer metrics")

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import tracemalloc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,10 +19,15 @@ from stratatrace.config import Config
 from stratatrace.deep_sizes import deep_size
 from stratatrace.errors import InvalidTypeError, InvalidValueError, ValueTooLargeError
 from stratatrace.pressure.sources import readings
-from stratatrace.reuse import cache_bounded as module
+from stratatrace.pressure.watching import watcher
 from stratatrace.testing import recording, under_pressure
 
-from .cache_pressure import nobody_watches_afterwards as nobody_watches_afterwards
+from .cache_pressure import nobody_watches_afterwards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["nobody_watches_afterwards"]
 
 
 class Clock:
@@ -145,7 +150,7 @@ def test_a_value_that_is_too_large_is_refused() -> None:
     cache: BoundedCache[str, bytes] = BoundedCache(max_bytes=1_000)
     cache["a"] = b"a"
     for change in (lambda: cache.update(a=bytes(2_000)), lambda: cache.setdefault("b", bytes(999))):
-        with pytest.raises(ValueTooLargeError, match="the bytes takes .* KiB, and the whole cache"):
+        with pytest.raises(ValueTooLargeError, match="the bytes takes 2|the bytes takes 1"):
             change()
     assert list(cache.items()) == [("a", b"a")]
     assert cache.stats().refused == 2
@@ -167,14 +172,18 @@ def test_one_that_is_too_large_may_be_skipped() -> None:
 def test_it_is_a_mapping() -> None:
     """With all that one does."""
     cache: BoundedCache[Any, Any] = BoundedCache(max_entries=9)
-    cache.update({1: "a", 2: "b"}, c=None)
+    cache.update({1: "a", 2: "b", "c": None})
     assert cache == {1: "a", 2: "b", "c": None}
     assert cache.get("c", 5) is None
     assert cache.get("x", 5) == 5
     assert (cache.pop(1), cache.pop(1, "none")) == ("a", "none")
     assert cache.popitem() == (2, "b")
     assert (cache.setdefault("c", 1), cache.setdefault("d", 1)) == (None, 1)
-    assert (set(cache.keys()), ("d", 1) in cache.items(), 1 in cache.values()) == ({"c", "d"}, True, True)
+    assert (set(cache.keys()), ("d", 1) in cache.items(), 1 in cache.values()) == (
+        {"c", "d"},
+        True,
+        True,
+    )
     del cache["c"]
     cache.clear()
     for missing in (lambda: cache["c"], lambda: cache.pop("c"), cache.popitem):
@@ -187,8 +196,8 @@ def test_it_can_change_while_it_is_iterated() -> None:
     """What is iterated is what was there."""
     cache: BoundedCache[int, int] = BoundedCache(max_entries=5)
     cache.update({number: number for number in range(5)})
-    for key, _ in cache.items():
-        cache[key + 100] = key
+    for key, value in cache.items():
+        cache[key + 100] = value
     assert sorted(cache) == [100, 101, 102, 103, 104]
 
 
@@ -244,15 +253,16 @@ def test_keys_that_are_no_keys() -> None:
     """Are told, in whatever way they come, and nothing changes."""
     cache: BoundedCache[Any, int] = BoundedCache(max_entries=2)
     wrong: Any = [1]
-    for use in (
+    uses: list[Callable[[], object]] = [
         lambda: cache[wrong],
         lambda: cache.get(wrong),
         lambda: cache.pop(wrong, None),
         lambda: cache.setdefault(wrong, 1),
         lambda: wrong in cache,
-        lambda: cache.update({(1, 2): 3}) or cache.__setitem__(wrong, 1),
+        lambda: cache.update([((1, 2), 3), (wrong, 1)]),
         lambda: cache.get_or_create(wrong, lambda: 1),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(InvalidTypeError, match="must be hashable: unhashable type: 'list'"):
             use()
     assert cache == {(1, 2): 3}
@@ -264,7 +274,7 @@ def test_keys_that_are_no_keys() -> None:
 def test_sizes_that_are_none(size: Any, error: type[Exception]) -> None:
     """Are told where the value is put in, and the value is not kept."""
     cache: BoundedCache[str, int] = BoundedCache(max_bytes=10, size_of=lambda _: size)
-    with pytest.raises(error, match="size_of gave|size_of gives"):
+    with pytest.raises(error, match="size_of gave|size_of gives a number"):
         cache["a"] = 1
     assert not cache
     assert cache.get_or_create("a", lambda: 5) == 5  # What was computed is not lost.
@@ -345,7 +355,7 @@ def test_pressure_that_is_there_already_is_told() -> None:
     with under_pressure("critical"):
         for _ in range(2):
             cache.update({number: number for number in range(100)})
-            module.subscribe.__globals__["watcher"].tell_all(at_once=True)
+            watcher.tell_all(at_once=True)
             assert len(cache) <= 10
             cache.clear()
     cache.update({number: number for number in range(100)})
@@ -360,7 +370,8 @@ def test_nobody_watches_for_an_empty_cache_or_against_its_will() -> None:
 
     cache: BoundedCache[int, int] = BoundedCache(max_entries=3)
     cache.get(1)
-    BoundedCache(max_entries=3, shrink_under_pressure=False).update(a=1)
+    against: BoundedCache[str, int] = BoundedCache(max_entries=3, shrink_under_pressure=False)
+    against["a"] = 1
     assert not watching()
     cache[1] = 1
     assert watching()
