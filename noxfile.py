@@ -169,6 +169,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/searching.py")
     session.run("python", "tests/benchmarks/streaming.py")
     session.run("python", "tests/benchmarks/storing.py")
+    session.run("python", "tests/benchmarks/caching.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

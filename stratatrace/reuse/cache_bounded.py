@@ -188,7 +188,7 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Remove the value that was not used for the longest time, and return it with its key."""
-        item = self._change(BoundedStore[K, V].remove_oldest, only_expire)
+        item = self._change(BoundedStore.remove_oldest, only_expire)
         if item is None:
             msg = "the cache is empty"
             raise KeyError(msg)
@@ -235,7 +235,7 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
 
     def snapshot(self) -> list[tuple[K, V]]:
         """Return all keys and values of this moment; that is no use of them."""
-        return self._change(BoundedStore[K, V].snapshot, BoundedStore[K, V].snapshot)
+        return self._change(BoundedStore.snapshot, BoundedStore.snapshot)
 
     def keys(self) -> CacheKeys[K]:
         """Return the keys; iterating takes those of the moment when it begins."""

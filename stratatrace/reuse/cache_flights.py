@@ -193,7 +193,7 @@ class Flights:
             Exception: What *compute* raises, here or where somebody else waited for the same.
         """
         while True:
-            lead = Lead[V](self._of_keys, key)
+            lead: Lead[V] = Lead(self._of_keys, key)
             flight = lead.join()
             if flight is None:
                 try:
@@ -232,7 +232,7 @@ class Flights:
     ) -> V:
         """Return the same for what is awaited; see `once`."""
         while True:
-            lead = Lead[V](self._of_keys, key)
+            lead: Lead[V] = Lead(self._of_keys, key)
             flight = lead.join()
             if flight is None:
                 try:

@@ -86,7 +86,7 @@ class SharedStore(Generic[K, V]):
             instead: What to do in the midst of another one of this thread; without it, the
                 operation is put off until that is done, and the result is None.
         """
-        now = self._now()
+        now = 0.0 if self._clock is None else self._clock()
         with self._lock:
             store = self._store
             if self._changing:
@@ -96,8 +96,9 @@ class SharedStore(Generic[K, V]):
                 return cast("T", None)
             try:
                 self._changing = True
-                store.advance(now)
-                store.expire()
+                if self._clock is not None:
+                    store.advance(now)
+                    store.expire()
                 result = operation(store)
                 while self._deferred:
                     self._deferred.popleft()(self._store)
@@ -107,10 +108,12 @@ class SharedStore(Generic[K, V]):
                 raise
             finally:
                 self._changing = False
-                evicted, dropped = store.taken()
+                evicted, store.evicted = store.evicted, []
+                dropped, store.dropped = store.dropped, []
                 if store is not self._store:
-                    more, others = self._store.taken()
-                    evicted, dropped = evicted + more, [*dropped, *others, store]
+                    evicted += self._store.evicted
+                    dropped += [*self._store.dropped, store]
+                    self._store.evicted, self._store.dropped = [], []
                 for _, _, reason in evicted:
                     self._counts.evictions[reason] += 1
         if evicted and self._on_evict is not None:

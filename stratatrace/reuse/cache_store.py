@@ -24,6 +24,7 @@ V = TypeVar("V")
 
 # Of the base class, like all that follows: a TTLCache drops what has expired without a word.
 _current_size: Callable[[Any], float] = vars(Cache)["currsize"].fget
+_length = Cache.__len__
 
 
 class _Told:
@@ -88,7 +89,7 @@ class BoundedStore(Generic[K, V]):
     @property
     def count(self) -> int:
         """How many values are held."""
-        return Cache.__len__(self._items)
+        return _length(self._items)
 
     @property
     def size_bytes(self) -> int:
@@ -97,7 +98,7 @@ class BoundedStore(Generic[K, V]):
 
     def advance(self, now_seconds: float) -> None:
         """Have the time be that; it never goes back, as those that expire are kept in order."""
-        if now_seconds > self._now.number or not self.count:
+        if now_seconds > self._now.number or not _length(self._items):
             self._now.number = now_seconds
 
     def expire(self) -> None:
@@ -114,9 +115,8 @@ class BoundedStore(Generic[K, V]):
 
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep a value, as the latest, and evict what is too much."""
-        old = self.peek(key)
-        if old is not MISSING:
-            self.dropped.append(old)
+        if key in self._items:
+            self.dropped.append(self.peek(key))
         self._size.number = size_bytes
         self._items[key] = value
         self.trim()
@@ -137,8 +137,9 @@ class BoundedStore(Generic[K, V]):
         """Evict what was not used for the longest time until the bounds hold."""
         bounds, share = self._bounds, self.share
         most, most_bytes = bounds.max_entries, bounds.max_bytes
-        while count := self.count:
-            size = self.size_bytes
+        weighs = most_bytes < math.inf or share < 1
+        while count := _length(self._items):
+            size = _current_size(self._items) if weighs else 0
             reason: EvictionReason
             if count > most:
                 reason = "entries"
@@ -164,9 +165,3 @@ class BoundedStore(Generic[K, V]):
         """Return all keys and values, and leave them where they are."""
         pairs = [(key, self.peek(key)) for key in self._items]
         return [pair for pair in pairs if pair[1] is not MISSING]
-
-    def taken(self) -> tuple[list[tuple[K, V, EvictionReason]], list[object]]:
-        """Return what was evicted, and what was dropped, and forget it."""
-        evicted, self.evicted = self.evicted, []
-        dropped, self.dropped = self.dropped, []
-        return evicted, dropped

@@ -205,8 +205,8 @@ class WeakMachine(RuleBasedStateMachine):
         made: list[Any] = []
 
         def factory() -> Value:
-            made.append(Value())
-            return made[0]
+            made.append(value := Value())
+            return value
 
         value = self.cache.get(key, factory)
         assert (value is self.held[key]) if key in self.held else (value is made[0])

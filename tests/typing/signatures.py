@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import TYPE_CHECKING, Literal, assert_type
 
 from stratatrace import (
+    BoundedCache,
     CompressedStore,
     MappedFile,
     Measurement,
     MemoryMonitor,
+    WeakCache,
     adaptive_chunks,
     adaptive_chunks_async,
+    cached,
     measure,
     memory_pressure,
     process_stream,
@@ -294,3 +297,41 @@ def stores(numbers: Codec[list[int]]) -> None:
     texts[1] = b"a"  # type: ignore[assignment]
     CompressedStore(compression="lzma")  # type: ignore[arg-type]
     CompressedStore[str, str](codec=numbers)  # type: ignore[arg-type]
+
+
+async def cached_functions() -> None:
+    """Keep the function's own signature, on methods too, and have the controls."""
+
+    @cached(max_entries=5)
+    def half(number: int, *, exact: bool = True) -> float:
+        return number / 2 if exact else number // 2
+
+    @cached(max_bytes="1MB", ttl=5, key=str)
+    async def fetch(url: str) -> bytes:
+        return url.encode()
+
+    class Table:
+        @cached(max_entries=5)
+        def size(self, scale: int) -> int:
+            return scale
+
+    assert_type(half(1, exact=False), float)
+    assert_type(await fetch("a"), bytes)
+    assert_type(Table().size(5), int)
+    assert_type(half.cache_info().maxsize, int | None)
+    half.cache_clear()
+    half("a")  # type: ignore[arg-type]
+    Table().size("a")  # type: ignore[arg-type]
+    cached(half)  # type: ignore[arg-type]
+    cached(max_entires=5)  # type: ignore[arg-type]
+
+
+def caches(pages: BoundedCache[str, bytes], tables: WeakCache[int, list[int]]) -> None:
+    """Are mappings of their own types."""
+    assert_type(pages["a"], bytes)
+    assert_type(pages.get("a"), bytes | None)
+    assert_type(pages.get("a", 5), bytes | int)
+    assert_type(pages.get_or_create("a", bytes), bytes)
+    assert_type(tables.get(1), list[int] | None)
+    assert_type(tables.get(1, list), list[int])
+    pages[1] = b""  # type: ignore[index]

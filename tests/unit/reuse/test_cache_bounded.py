@@ -105,7 +105,8 @@ def test_bytes_are_those_that_are_taken() -> None:
     size = cache.stats().size_bytes
     assert size is not None
     assert 1_950_000 < size <= 2_000_000
-    assert size == pytest.approx(truth, rel=0.1)
+    # The names of the fields are the same objects in all of them, and count for each.
+    assert size == pytest.approx(truth, rel=0.15)
     assert cache.stats().evictions["bytes"] > 100
 
 
@@ -150,7 +151,9 @@ def test_a_value_that_is_too_large_is_refused() -> None:
     cache: BoundedCache[str, bytes] = BoundedCache(max_bytes=1_000)
     cache["a"] = b"a"
     for change in (lambda: cache.update(a=bytes(2_000)), lambda: cache.setdefault("b", bytes(999))):
-        with pytest.raises(ValueTooLargeError, match="the bytes takes 2|the bytes takes 1"):
+        with pytest.raises(
+            ValueTooLargeError, match=r"the bytes takes [12]\.\d KiB, and the whole"
+        ):
             change()
     assert list(cache.items()) == [("a", b"a")]
     assert cache.stats().refused == 2
@@ -274,7 +277,7 @@ def test_keys_that_are_no_keys() -> None:
 def test_sizes_that_are_none(size: Any, error: type[Exception]) -> None:
     """Are told where the value is put in, and the value is not kept."""
     cache: BoundedCache[str, int] = BoundedCache(max_bytes=10, size_of=lambda _: size)
-    with pytest.raises(error, match="size_of gave|size_of gives a number"):
+    with pytest.raises(error, match=r"size_of (gave|gives)"):
         cache["a"] = 1
     assert not cache
     assert cache.get_or_create("a", lambda: 5) == 5  # What was computed is not lost.

@@ -1,9 +1,8 @@
-"""`cached`: computed once for all that ask, never kept when it fails, and the function otherwise."""
+"""`cached`: computed once for all that ask, not kept when it fails; the function otherwise."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import inspect
 import pickle
@@ -79,8 +78,10 @@ def test_it_remembers() -> None:
     assert [squared(2), squared(2), squared(2, factor=3), squared(number=2)] == [4, 4, 12, 4]
     assert squared.cache_info() == (1, 3, 10, 3)
     assert squared.cache_parameters() == {
-        **{"max_entries": 10, "max_bytes": None},
-        **{"ttl": None, "typed": False},
+        "max_entries": 10,
+        "max_bytes": None,
+        "ttl": None,
+        "typed": False,
     }
     del squared.cache[squared.cache_key(2)]
     assert squared(2) == 4
@@ -129,15 +130,17 @@ def test_it_binds_as_a_function() -> None:
     one, other = Table(1), Table(2)
     assert [one.size(), other.size(), one.size(5), one.size(5)] == [1, 2, 5, 5]
     assert Table.size.cache_info()[:2] == (1, 3)
-    assert (Table.kind(), one.kind(), Table.plain(1), one.plain(1)) == ("Table", "Table", 2, 2)
+    # mypy binds once more what classmethod and staticmethod have bound already.
+    table: Any = Table
+    assert (table.kind(), table.plain(1), table(1).plain(1)) == ("Table", 2, 2)
 
 
 def test_keys_are_made_as_asked() -> None:
     """By the types, too, or by a function."""
-    typed = cached(max_entries=5, typed=True)(lambda number: type(number))
-    assert [typed(1), typed(1.0), typed(1)] == [int, float, int]
+    typed = cached(max_entries=5, typed=True)(lambda number: [type(number)])
+    assert [typed(1), typed(1.0), typed(1)] == [[int], [float], [int]]
 
-    @cached(max_entries=5, key=lambda rows: tuple(rows))
+    @cached(max_entries=5, key=lambda rows: (*rows,))
     def total(rows: list[int]) -> int:
         return sum(rows)
 
@@ -442,6 +445,9 @@ def _generator() -> Any:
     yield 1
 
 
+def _of_class(_owner: Any) -> None: ...
+
+
 async def _async_generator() -> Any:
     yield 1
 
@@ -452,8 +458,8 @@ async def _async_generator() -> Any:
         (5, "functions and coroutine functions, not 5"),
         (dict, "functions and coroutine functions"),
         (staticmethod(_generator), "cached goes below @staticmethod"),
-        (classmethod(_generator), "cached goes below @classmethod"),
-        (property(_generator), "cached goes below @property"),
+        (classmethod(_of_class), "cached goes below @classmethod"),
+        (property(_of_class), "cached goes below @property"),
         (_generator, "is a generator, which can be used only once"),
         (_async_generator, "is an async generator, which"),
     ],
@@ -484,7 +490,7 @@ def test_misuse(options: dict[str, Any], error: type[Exception], words: str) -> 
 def test_the_brackets_are_needed() -> None:
     """As there is no bound that would suit all."""
     with pytest.raises(InvalidTypeError, match=r"write @cached\(max_entries=1000\)"):
-        cached(squared)  # type: ignore[call-overload,arg-type]
+        cached(squared)  # type: ignore[arg-type]
 
 
 def test_arguments_that_are_no_keys() -> None:
@@ -496,7 +502,7 @@ def test_arguments_that_are_no_keys() -> None:
 
 def test_a_function_that_returns_a_coroutine_is_told() -> None:
     """It is no coroutine function, so its result would be awaited twice."""
-    hidden = bounded(functools.wraps(len)(lambda: _coroutine()))
+    hidden: Any = bounded(lambda: (_coroutine(), 1)[0])
     with pytest.raises(InvalidTypeError, match="a coroutine can be used only once"):
         hidden()
 

@@ -79,8 +79,10 @@ print("parent")
 def test_a_forked_child_can_use_them() -> None:
     """New locks, no change half done, and no computation that nobody ends; nothing is printed."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c"]
-        + [textwrap.dedent(PROGRAM)],
+        [
+            *(sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"),
+            *("-c", textwrap.dedent(PROGRAM)),
+        ],
         capture_output=True,
         text=True,
         timeout=60,

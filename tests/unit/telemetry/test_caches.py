@@ -68,8 +68,10 @@ def test_caches_of_one_name_are_added_up(
         "misses": {("rows",): 4, ("views",): 2},
         "refused": {("rows",): 2, ("views",): 1},
         "evictions": {
-            **{("rows", "bytes"): 6, ("rows", "expired"): 2},
-            **{("views", "bytes"): 3, ("views", "expired"): 1},
+            ("rows", "bytes"): 6,
+            ("rows", "expired"): 2,
+            ("views", "bytes"): 3,
+            ("views", "expired"): 1,
         },
         "entries": {("rows",): 7, ("views",): 5},
         "size": {("rows",): 150},
@@ -128,7 +130,7 @@ def test_all_caches_tell(meter_provider: MeterProvider, reader: InMemoryMetricRe
     )
     weak: WeakCache[str, Any] = WeakCache(name="test.weak")
     function = cached(max_entries=1, name="test.cached", shrink_under_pressure=False)(
-        lambda number: str(number)
+        lambda number: f"{number}"
     )
 
     with recording(Config(probe="rss"), meter_provider=meter_provider):
