@@ -49,6 +49,12 @@ PARTS = (
         semconv.CACHE_ATTRIBUTES,
         semconv.CACHE_METRICS,
     ),
+    Part(
+        "Of lazy values",
+        "See [Lazy values](lazy.md). They carry:",
+        (semconv.FUNCTION_NAME, semconv.CALLSITE),
+        semconv.LAZY_METRICS,
+    ),
 )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stratatrace.reuse.cache_bounded import BoundedCache
     from stratatrace.reuse.cache_decorator import cached
     from stratatrace.reuse.cache_weak import WeakCache
+    from stratatrace.reuse.lazy import lazy
     from stratatrace.reuse.store import CompressedStore
     from stratatrace.streams import (
         MappedFile,
@@ -42,6 +43,7 @@ __all__ = [
     "adaptive_chunks_async",
     "cached",
     "configure",
+    "lazy",
     "measure",
     "memory_limit",
     "memory_pressure",
@@ -62,6 +64,7 @@ _ROOMS = {
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
     "cached": "stratatrace.reuse.cache_decorator",
+    "lazy": "stratatrace.reuse.lazy",
     "memory_limit": "stratatrace.guards.limit",
     "process_stream": "stratatrace.streams",
 }

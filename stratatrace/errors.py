@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyStartedError",
+    "CircularValueError",
     "CommandError",
     "DamagedEntryError",
     "FileChangedError",
@@ -188,6 +189,10 @@ class IsolationError(StratatraceError, RuntimeError):
 
 class IsolationTimeoutError(IsolationError, TimeoutError):
     """What was run in a child process took longer than it was given, and was ended."""
+
+
+class CircularValueError(StratatraceError, RecursionError):
+    """A lazy value needs itself to be computed, by itself or by way of others."""
 
 
 class CommandError(StratatraceError):

@@ -373,6 +373,23 @@ CACHE_METRICS = (
     CACHE_ENTRIES,
     CACHE_SIZE,
 )
+LAZY_COMPUTATIONS = Metric(
+    "stratatrace.lazy.computations", "Counter", "{computation}", "Lazy values that were computed."
+)
+LAZY_EVICTIONS = Metric(
+    "stratatrace.lazy.evictions",
+    "Counter",
+    "{value}",
+    "Lazy values that were dropped because memory was short.",
+)
+LAZY_LIVE = Metric(
+    "stratatrace.lazy.live",
+    "UpDownCounter",
+    "{value}",
+    "Lazy values that are kept; not of those that are kept in the `__dict__` of their instances.",
+)
+
+LAZY_METRICS = (LAZY_COMPUTATIONS, LAZY_EVICTIONS, LAZY_LIVE)
 
 #: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.
 BYTE_BOUNDARIES = tuple(float(4**power) for power in range(5, 19))

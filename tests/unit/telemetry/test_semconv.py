@@ -14,6 +14,9 @@ NAMES = [a.name for a in semconv.SPAN_ATTRIBUTES]
 UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}", "{entry}"}
 METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS, *semconv.STORE_METRICS)
 STORE_NAMES = [a.name for a in semconv.STORE_ATTRIBUTES]
+UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}"}
+UNITS |= {"{computation}", "{value}"}
+METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS, *semconv.LAZY_METRICS)
 MONITOR_NAMES = [a.name for a in semconv.MONITOR_ATTRIBUTES]
 
 
