@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import Future
+import threading
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from stratatrace.errors import NotReadyError
@@ -20,6 +21,7 @@ from stratatrace.reuse.lazy_recipe import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import TracebackType
 
     from stratatrace.reuse.lazy_recipe import Key, Recipe, Sought
 
@@ -48,29 +50,85 @@ class Awaited(Generic[T]):
 
 
 class _Shared:
-    """A value that a task is computing, and those who wait for it."""
+    """A value that a task is computing, and those who wait for it.
 
-    __slots__ = ("__weakref__", "awaits", "loop", "outcome", "task", "unwanted")
+    No Future of a library: those that two loops can share keep what they were given in a cycle.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_lock",
+        "_outcome",
+        "_settled",
+        "_waiters",
+        "awaits",
+        "loop",
+        "task",
+        "unwanted",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.task: asyncio.Task[Any] | None = None
-        #: The value; `MISSING` where the task was cancelled; or the error.
-        self.outcome: Future[Any] = Future()
-        self.outcome.set_running_or_notify_cancel()  # Nobody who waits can cancel it.
         #: What the task waits for itself.
         self.awaits: _Shared | None = None
+        #: Whether the value was reset meanwhile, so that this one must not be kept.
         self.unwanted = False
+        self._outcome: Any = MISSING
+        self._settled = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._lock = threading.RLock()
 
     @property
     def lost(self) -> bool:
         """Whether nobody drives the task: its loop has ended, or stands still."""
         return self.loop.is_closed() or not self.loop.is_running()
 
-    def give_up(self) -> None:
-        """Have those who wait try again, where there is no outcome."""
-        if not self.outcome.done():
-            self.outcome.set_result(MISSING)
+    def settle(self, outcome: Any) -> None:
+        """Have those who wait go on; a second time does nothing.
+
+        Args:
+            outcome: The value; a `_Failure`; or `MISSING`, and those who wait try again.
+        """
+        with self._lock:
+            if self._settled:
+                return
+            self._settled, self._outcome = True, outcome
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            with suppress(RuntimeError):  # Its loop was closed: nobody waits there any more.
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+    def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return what is done when there is an outcome."""
+        waiter: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            if self._settled:
+                waiter.set_result(None)
+            else:
+                self._waiters.append(waiter)
+        return waiter
+
+    def take(self) -> Any:
+        """Return the value, or `MISSING`; raise the error."""
+        try:
+            if isinstance(self._outcome, _Failure):
+                raise self._outcome.error.with_traceback(self._outcome.traceback)
+            return self._outcome
+        finally:
+            del self  # The error's traceback has this frame.
+
+
+class _Failure(NamedTuple):
+    """An error, with the traceback that each who waits for it adds his own to."""
+
+    error: BaseException
+    traceback: TracebackType | None
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 _under_way: dict[Key, _Shared] = {}
@@ -144,7 +202,7 @@ def _joined(key: Key, fresh: _Shared) -> _Shared:
 def _leave(key: Key, shared: _Shared) -> None:
     if _under_way.get(key) is shared:
         _under_way.pop(key, None)
-    shared.give_up()
+    shared.settle(MISSING)
 
 
 def _start(sought: Sought, shared: _Shared) -> None:
@@ -168,12 +226,11 @@ async def _run(sought: Sought, shared: _Shared) -> None:
     try:
         value = await sought.compute(sought.instance)
         publish(sought, value, shared)
-        shared.outcome.set_result(value)
+        shared.settle(value)
     except (asyncio.CancelledError, GeneratorExit):
-        shared.give_up()
-        raise
+        raise  # Nobody's error: who waits for the value tries again.
     except BaseException as error:
-        shared.outcome.set_exception(error)
+        shared.settle(_Failure(error, error.__traceback__))
         if not isinstance(error, Exception):
             raise
     finally:
@@ -188,28 +245,18 @@ async def _outcome(recipe: Recipe, shared: _Shared, loop: asyncio.AbstractEventL
         _refuse_circle(recipe, shared, mine)
         mine.awaits = shared
     try:
-        outcome = asyncio.wrap_future(shared.outcome, loop=loop)
+        waiter = shared.waiter(loop)
         if shared.loop is loop:
-            return await outcome
-        return await _outcome_of_another_loop(outcome, shared.loop)
+            await waiter
+        else:
+            while not (await asyncio.wait((waiter,), timeout=_LOOK_SECONDS))[0]:
+                if shared.loop.is_closed():
+                    return MISSING
+        return shared.take()
     finally:
         if mine is not None:
             mine.awaits = None
         del shared, mine
-
-
-async def _outcome_of_another_loop(
-    outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
-) -> Any:
-    """Wait as `_outcome` does, and no longer than *loop* can give anything."""
-    try:
-        while not (await asyncio.wait((outcome,), timeout=_LOOK_SECONDS))[0]:
-            if loop.is_closed():
-                return MISSING
-        return outcome.result()
-    finally:
-        outcome.cancel()  # Nobody takes what it gives after this.
-        del outcome
 
 
 def _of_this_task() -> _Shared | None:

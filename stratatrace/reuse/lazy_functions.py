@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from stratatrace.calls import begin_kept
+from stratatrace.calls import begin_kept, prepare
 from stratatrace.reuse.lazy_awaiting import awaited_once, disown_task
 from stratatrace.reuse.lazy_homes import SingleValue
 from stratatrace.reuse.lazy_once import disown_computation, once
 from stratatrace.reuse.lazy_recipe import MISSING, LazyOptions, Recipe, Sought
-from stratatrace.wrapping import WrappedFunction, awaited, wrapped
+from stratatrace.stepping import Stepwise
+from stratatrace.wrapping import WrappedFunction, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,19 +87,24 @@ class _Value:
         try:
             value = function()
         except BaseException as error:
-            call.finish(error, keep=True)
-            self._take_numbers(call)
+            self._finish(call, error)
             raise
-        call.finish(keep=True)
-        self._take_numbers(call)
+        self._finish(call)
         return value
 
     async def _compute_awaited(self, _instance: Any) -> Any:
         inner = self.recipe.function()
-        value, _ = await awaited(inner, self.recipe.callsite, then=self._take_numbers)
+        call = cast("Call", prepare(self.recipe.callsite, keep=True))
+        try:
+            value = await Stepwise(inner, call)
+        except BaseException as error:
+            self._finish(call, error)
+            raise
+        self._finish(call)
         return value
 
-    def _take_numbers(self, call: Call) -> None:
+    def _finish(self, call: Call, error: BaseException | None = None) -> None:
+        call.finish(error, keep=True)
         self.measurement = call.kept
 
 

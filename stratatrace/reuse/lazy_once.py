@@ -82,19 +82,18 @@ def once(sought: Sought) -> Any:
     while True:
         current = _under_way.get(sought.key)
         if current is None:
-            turn = _new_turn(sought.key)
+            # In a list, and in no variable: it is to be dropped while our own work is held.
+            turns: list[_Turn] = []
+            _begin_turn(turns, sought.key)
             try:
-                current = turn.take()
-                if current is turn.computation:
-                    current.value = _compute(sought, current)
-                    return current.value
+                current = turns[0].take()
+                if current is turns[0].computation:
+                    return _compute(sought, current)
             finally:
-                current = None if current is turn.computation else current
-                _end_turn([turn])
-                del turn
-        if current is None:
-            continue
-        value = _wait(sought.recipe, current)
+                if current is turns[0].computation:
+                    current = None
+                _end_turn(turns)
+        value = MISSING if current is None else _wait(sought.recipe, current)
         if value is not MISSING:
             return value
 
@@ -132,9 +131,9 @@ def circular(recipe: Recipe) -> CircularValueError:
     )
 
 
-def _new_turn(key: Key) -> _Turn:
+def _begin_turn(turns: list[_Turn], key: Key) -> None:
     with active.own_work():
-        return _Turn(key)
+        turns.append(_Turn(key))
 
 
 def _end_turn(turns: list[_Turn]) -> None:
@@ -147,6 +146,7 @@ def _compute(sought: Sought, computation: Computation) -> Any:
     if value is MISSING:
         value = sought.compute(sought.instance)
         publish(sought, value, computation)
+    computation.value = value
     return value
 
 

@@ -62,11 +62,12 @@ class LazyProperty(Generic[T]):
             )
             raise InvalidTypeError(msg)
         self._name = name
-        if owner.__basicsize__ == object.__basicsize__ and not owner.__dictoffset__:
+        has_dict, has_weakref = bool(owner.__dictoffset__), bool(owner.__weakrefoffset__)
+        if not (has_dict or has_weakref or owner.__basicsize__ > object.__basicsize__):
             return  # A mixin without storage of its own: its subclasses will tell.
-        if not (owner.__weakrefoffset__ or (self._in_dict and owner.__dictoffset__)):
+        if not (has_weakref or (self._in_dict and has_dict)):
             raise self._homeless(owner)
-        if self._in_dict and not owner.__dictoffset__:
+        if self._in_dict and not has_dict:
             aside = KeptAside[T](self._recipe)
             setattr(owner, name, aside)
             aside.__set_name__(owner, name)
