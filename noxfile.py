@@ -28,6 +28,7 @@ PROGRAMS = (
     "unit/pressure/test_pressure_programs.py",
     "unit/test_configure.py",
     "unit/streams/test_reading.py",
+    "unit/reuse/test_lazy_fork.py",
     "unit/test_propagation.py",
     "unit/reuse/test_store_programs.py",
     "unit/guards/test_traps.py",
@@ -170,6 +171,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/streaming.py")
     session.run("python", "tests/benchmarks/storing.py")
     session.run("python", "tests/benchmarks/caching.py")
+    session.run("python", "tests/benchmarks/laziness.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

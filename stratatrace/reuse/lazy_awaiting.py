@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from stratatrace.errors import NotReadyError
-from stratatrace.recorder import active
 from stratatrace.reuse.lazy_once import circular, disown, publish
-from stratatrace.reuse.lazy_recipe import MISSING
+from stratatrace.reuse.lazy_recipe import MISSING, own_work
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -154,7 +153,7 @@ async def awaited_once(sought: Sought) -> Any:
         if value is not MISSING:
             return value
         loop = _running_loop(sought.recipe)
-        with active.own_work():
+        with own_work():
             fresh = _Shared(loop)
         shared = _joined(sought.key, fresh)
         began = shared is fresh

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet, ref
 
 from stratatrace.pressure import subscribe
-from stratatrace.recorder import active
-from stratatrace.reuse.lazy_recipe import MISSING
+from stratatrace.reuse.lazy_recipe import MISSING, own_work
 
 if TYPE_CHECKING:
     from stratatrace.pressure import Pressure, Subscription
@@ -161,7 +160,7 @@ class _Evictor:
 
     def watch(self, evictable: _Evictable) -> None:
         """Have *evictable* drop what it keeps; called whenever it keeps something."""
-        with active.own_work(), self._lock:
+        with own_work(), self._lock:
             self._evictables.add(evictable)
             if self.subscription is None or self.subscription.closed:
                 self.subscription = subscribe(self.shrink)

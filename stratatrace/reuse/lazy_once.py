@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import CircularValueError
-from stratatrace.recorder import active
-from stratatrace.reuse.lazy_recipe import MISSING
+from stratatrace.reuse.lazy_recipe import MISSING, own_work
 
 if TYPE_CHECKING:
     from stratatrace.reuse.lazy_recipe import Key, Recipe, Sought
@@ -25,11 +25,13 @@ __all__ = ["circular", "disown", "disown_computation", "once", "publish"]
 class Computation:
     """A value that a thread is computing."""
 
-    __slots__ = ("done", "owner", "unwanted", "value")
+    __slots__ = ("computing", "owner", "unwanted", "value")
 
     def __init__(self) -> None:
         self.owner = threading.get_ident()
-        self.done = threading.Event()
+        #: Locked until it has ended. An Event would take longer to make than all the rest.
+        self.computing = threading.Lock()
+        self.computing.acquire()
         #: For those who wait, who must have it though it may be dropped at once.
         self.value: Any = MISSING
         #: Whether the value was reset meanwhile, so that this one must not be kept.
@@ -53,7 +55,10 @@ class _Turn:
         """Have those who wait go on; a second time does nothing."""
         if _under_way.get(self._key) is self.computation:
             _under_way.pop(self._key, None)
-        self.computation.done.set()
+        try:  # No `suppress`, which takes as long as all the rest.
+            self.computation.computing.release()
+        except RuntimeError:  # It was released already.
+            return
 
     def __del__(self) -> None:
         if hasattr(self, "computation"):  # Making it may have been interrupted.
@@ -132,12 +137,12 @@ def circular(recipe: Recipe) -> CircularValueError:
 
 
 def _begin_turn(turns: list[_Turn], key: Key) -> None:
-    with active.own_work():
+    with own_work():
         turns.append(_Turn(key))
 
 
 def _end_turn(turns: list[_Turn]) -> None:
-    with active.own_work():
+    with own_work():
         turns.pop().end()
 
 
@@ -157,7 +162,8 @@ def _wait(recipe: Recipe, computation: Computation) -> Any:
     _waiting[me] = computation  # First, so that of two threads that look at once one sees both.
     try:
         _refuse_circle(recipe, computation, me)
-        computation.done.wait()
+        with suppress(RuntimeError), computation.computing:  # As in `_Turn.end`.
+            pass
         return computation.value
     finally:
         if before is None:
@@ -184,7 +190,8 @@ def _after_fork_in_child() -> None:
     me = threading.get_ident()
     for key, computation in tuple(_under_way.items()):
         if computation.owner == me:
-            computation.done = threading.Event()
+            computation.computing = threading.Lock()
+            computation.computing.acquire()
         else:
             _under_way.pop(key, None)
 

@@ -200,7 +200,8 @@ class KeptAside(LazyProperty[T]):
         super().__init__(recipe)
         recipe.tell_live(self._aside.live)
         self._cells = self._aside.cells
-        self._keeps_itself = not recipe.weak and not recipe.is_coroutine
+        self._is_plain = not recipe.weak and not recipe.is_coroutine
+        self._is_weak = recipe.weak and not recipe.is_coroutine
 
     @property
     def _in_dict(self) -> bool:
@@ -213,15 +214,12 @@ class KeptAside(LazyProperty[T]):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Return the value."""
         cell = self._cells.get(id(instance))
-        if cell is not None and cell() is instance and self._keeps_itself:
-            return cell.value
-        if instance is None:
-            return self
-        if self._recipe.weak and not self._recipe.is_coroutine:
-            value = self._aside.read(instance)
-            if value is not MISSING:
+        if cell is not None and cell() is instance:
+            if self._is_plain:
+                return cell.value
+            if self._is_weak and (value := cell.value()) is not None:
                 return value
-        return self._first(instance)
+        return self if instance is None else self._first(instance)
 
     def __set__(self, instance: Any, value: T) -> None:
         """Keep *value* in place of what would be computed."""

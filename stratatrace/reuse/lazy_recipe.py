@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from stratatrace.callsites import Options, describe_function
 from stratatrace.errors import InvalidTypeError
@@ -12,12 +13,11 @@ from stratatrace.wrapping import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from opentelemetry.metrics import MeterProvider
+    from contextlib import AbstractContextManager
 
     from stratatrace.measurement import Callsite
 
-__all__ = ["MISSING", "Home", "Key", "LazyOptions", "Recipe", "Sought"]
+__all__ = ["MISSING", "Home", "Key", "LazyOptions", "Recipe", "Sought", "own_work"]
 
 #: Which lazy value, and of which instance, by their ids: both are alive meanwhile.
 Key = tuple[int, int]
@@ -25,6 +25,14 @@ Key = tuple[int, int]
 
 #: Stands where there is no value: None is one.
 MISSING: Final[Any] = type("Missing", (), {"__slots__": (), "__repr__": lambda _: "MISSING"})()
+
+
+_NOTHING = nullcontext()
+
+
+def own_work() -> AbstractContextManager[None]:
+    """Return `active.own_work()`, or nothing where no call is measured that it could disturb."""
+    return active.own_work() if active.measuring else _NOTHING
 
 
 class LazyOptions(NamedTuple):
@@ -50,13 +58,14 @@ class Home(Protocol):
 class Recipe:
     """A function, and how its value is to be kept."""
 
-    __slots__ = ("__weakref__", "callsite", "function", "is_coroutine", "options")
+    __slots__ = ("__weakref__", "_series", "callsite", "function", "is_coroutine", "options")
 
     def __init__(self, function: Callable[..., Any], options: LazyOptions) -> None:
         self.function = function
         self.options = options
         self.is_coroutine = kind_of(function) == "coroutine"
         self.callsite: Callsite = describe_function(function, Options(name=options.name))
+        self._series = (self.callsite.function, self.callsite.label)
 
     @property
     def weak(self) -> bool:
@@ -84,26 +93,25 @@ class Recipe:
 
     def count_computation(self) -> None:
         """Tell that a value was computed."""
-        self._count(lambda provider: lazy_metrics.count_computation(self.callsite, provider))
+        self._count("computations", 1)
 
     def count_evictions(self, count: int) -> None:
         """Tell that so many values were dropped because memory was short."""
         if count:
-            self._count(
-                lambda provider: lazy_metrics.count_evictions(self.callsite, count, provider)
-            )
+            self._count("evictions", count)
 
     def tell_live(self, live: Callable[[], int]) -> None:
         """Have the metrics ask how many values are alive, for as long as its object is."""
-        lazy_metrics.add_live(self.callsite, live)
+        lazy_metrics.add_live(self._series, live)
 
-    def _count(self, count: Callable[[MeterProvider | None], None]) -> None:
+    def _count(self, what: Literal["computations", "evictions"], count: int) -> None:
         if not active.enabled:
             return
         try:
-            with active.own_work():
+            with own_work():
                 # Not made for this: where nothing was measured, there is nothing to configure.
-                count(active.recorder.meter_provider if active.started else None)
+                provider = active.recorder.meter_provider if active.started else None
+                lazy_metrics.count(what, self._series, count, provider)
         except Exception:
             active.recorder.guard.caught(self.callsite, "count a lazy value")
 

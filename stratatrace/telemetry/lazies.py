@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakMethod
 
 from opentelemetry import metrics
@@ -19,60 +19,45 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
-    from stratatrace.measurement import Callsite
-
-__all__ = ["LazyMetrics", "lazy_metrics"]
+__all__ = ["LazyMetrics", "Series", "lazy_metrics"]
 
 # As many as the other metrics have.
 _MOST_SERIES = 2000
-_Series = tuple[str, str | None]
-
-
-class _Counts:
-    """What one provider is told."""
-
-    def __init__(self) -> None:
-        self.computations: Counter[_Series] = Counter()
-        self.evictions: Counter[_Series] = Counter()
-
-    def clear(self) -> None:
-        self.computations.clear()
-        self.evictions.clear()
+#: A function's name, and what the user calls it.
+Series = tuple[str, str | None]
+_Counted = Literal["computations", "evictions"]
 
 
 class LazyMetrics:
     """Counts by function and given name, for each provider; who is alive, is asked."""
 
     def __init__(self) -> None:
-        self._counts: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
-        self._live: dict[int, tuple[_Series, WeakMethod[Callable[[], int]]]] = {}
+        self._counts: WeakKeyDictionary[Any, dict[_Counted, Counter[Series]]]
+        self._counts = WeakKeyDictionary()
+        # Of the application's provider, which is the usual one, without a look-up.
+        self._usual: dict[_Counted, Counter[Series]] | None = None
+        self._live: dict[int, tuple[Series, WeakMethod[Callable[[], int]]]] = {}
         # Reentrant: a collection may run a finalizer that computes a lazy value.
         self._lock = threading.RLock()
 
-    def count_computation(self, callsite: Callsite, meter_provider: MeterProvider | None) -> None:
-        """Count a value that was computed.
-
-        Args:
-            callsite: Of which function.
-            meter_provider: Whose metric; None takes the application's, set before or later.
-        """
-        with self._lock:
-            _add(self._of(meter_provider).computations, callsite, 1)
-
-    def count_evictions(
-        self, callsite: Callsite, count: int, meter_provider: MeterProvider | None
+    def count(
+        self, what: _Counted, series: Series, count: int, meter_provider: MeterProvider | None
     ) -> None:
-        """Count values that were dropped because memory was short.
+        """Count values that were computed, or dropped because memory was short.
 
         Args:
-            callsite: Of which function.
+            what: Which of the two.
+            series: Of which function.
             count: How many.
             meter_provider: Whose metric; None takes the application's, set before or later.
         """
         with self._lock:
-            _add(self._of(meter_provider).evictions, callsite, count)
+            counts = self._usual if meter_provider is None else self._counts.get(meter_provider)
+            if counts is None:
+                counts = self._offer(meter_provider)
+            _add(counts[what], series, count)
 
-    def add_live(self, callsite: Callsite, live: Callable[[], int]) -> None:
+    def add_live(self, series: Series, live: Callable[[], int]) -> None:
         """Ask *live*, a bound method, how many values there are, while its object is alive."""
         key = id(live.__self__)  # type: ignore[attr-defined] # it is a method
 
@@ -81,57 +66,55 @@ class LazyMetrics:
             if known is not None and known[1] is reference:
                 self._live.pop(key, None)
 
-        self._live[key] = ((callsite.function, callsite.label), WeakMethod(live, gone))
+        self._live[key] = (series, WeakMethod(live, gone))
 
     def after_fork_in_child(self) -> None:
         """Count from zero: the parent tells its own."""
         self._lock = threading.RLock()
-        for counts in self._counts.values():
-            counts.clear()
+        for counts in (*self._counts.values(), self._usual or {}):
+            for counter in counts.values():
+                counter.clear()
 
-    def _of(self, meter_provider: MeterProvider | None) -> _Counts:
-        key = type(self) if meter_provider is None else meter_provider
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = _Counts()
-            self._offer(counts, meter_provider)
-        return counts
-
-    def _offer(self, counts: _Counts, meter_provider: MeterProvider | None) -> None:
+    def _offer(self, meter_provider: MeterProvider | None) -> dict[_Counted, Counter[Series]]:
+        counts: dict[_Counted, Counter[Series]] = {
+            "computations": Counter(),
+            "evictions": Counter(),
+        }
+        if meter_provider is None:
+            self._usual = counts
+        else:
+            self._counts[meter_provider] = counts
         meter = metrics.get_meter(semconv.SCOPE, __version__, meter_provider=meter_provider)
-        for metric, counted in (
-            (semconv.LAZY_COMPUTATIONS, counts.computations),
-            (semconv.LAZY_EVICTIONS, counts.evictions),
+        for metric, counter in (
+            (semconv.LAZY_COMPUTATIONS, counts["computations"]),
+            (semconv.LAZY_EVICTIONS, counts["evictions"]),
         ):
             meter.create_observable_counter(
-                metric.name, [self._reader(counted)], metric.unit, metric.brief
+                metric.name, [self._reader(counter)], metric.unit, metric.brief
             )
         live = semconv.LAZY_LIVE
         meter.create_observable_up_down_counter(
             live.name, [self._observe_live], live.unit, live.brief
         )
+        return counts
 
-    def _reader(self, counted: Counter[_Series]) -> Callable[[CallbackOptions], list[Observation]]:
+    def _reader(self, counter: Counter[Series]) -> Callable[[CallbackOptions], list[Observation]]:
         def observe(_options: CallbackOptions) -> list[Observation]:
             with self._lock:
-                return [Observation(count, _attributes(*key)) for key, count in counted.items()]
+                return [Observation(count, _attributes(*key)) for key, count in counter.items()]
 
         return observe
 
     def _observe_live(self, _options: CallbackOptions) -> list[Observation]:
-        alive: Counter[_Series] = Counter()
+        alive: Counter[Series] = Counter()
         for series, reference in tuple(self._live.values()):
             live = reference()
             if live is not None:
-                _add_series(alive, series, live())
+                _add(alive, series, live())
         return [Observation(count, _attributes(*key)) for key, count in alive.items()]
 
 
-def _add(counter: Counter[_Series], callsite: Callsite, count: int) -> None:
-    _add_series(counter, (callsite.function, callsite.label), count)
-
-
-def _add_series(counter: Counter[_Series], series: _Series, count: int) -> None:
+def _add(counter: Counter[Series], series: Series, count: int) -> None:
     if series not in counter and len(counter) >= _MOST_SERIES:
         series = ("", None)
     counter[series] += count

@@ -7,7 +7,7 @@ An ignore that is not needed is an error for both: that is how a wrong call is p
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Literal, assert_type
 
 from stratatrace import (
@@ -20,6 +20,7 @@ from stratatrace import (
     adaptive_chunks,
     adaptive_chunks_async,
     cached,
+    lazy,
     measure,
     memory_pressure,
     process_stream,
@@ -27,6 +28,7 @@ from stratatrace import (
     propagate,
 )
 from stratatrace.pressure import Pressure, subscribe
+from stratatrace.reuse.lazy import LazyFunction, LazyProperty
 from stratatrace.streams import Chunk, Match
 
 if TYPE_CHECKING:
@@ -335,3 +337,76 @@ def caches(pages: BoundedCache[str, bytes], tables: WeakCache[int, list[int]]) -
     assert_type(tables.get(1), list[int] | None)
     assert_type(tables.get(1, list), list[int])
     pages[1] = b""  # type: ignore[index]
+
+
+class Lazies:
+    """Has lazy values of every kind."""
+
+    @lazy
+    def rows(self) -> list[int]:
+        """Be bare."""
+        return [1]
+
+    @lazy(name="index", evict_under_pressure=True)
+    def index(self) -> dict[str, int]:
+        """Be called."""
+        return {}
+
+    @lazy
+    async def page(self) -> bytes:
+        """Be awaited."""
+        return b""
+
+    @lazy(weak=True)
+    async def image(self) -> bytes:
+        """Be awaited, and called."""
+        return b""
+
+
+@lazy
+def settings() -> dict[str, int]:
+    """Be a function."""
+    return {}
+
+
+@lazy(name="settings")
+def settings_called() -> dict[str, int]:
+    """Be a function, decorated by a call."""
+    return {}
+
+
+@lazy
+async def token() -> str:
+    """Be a coroutine function."""
+    return ""
+
+
+@lazy(evict_under_pressure=True)
+async def token_called() -> str:
+    """Be a coroutine function, decorated by a call."""
+    return ""
+
+
+async def lazy_values(owner: Lazies) -> None:
+    """Have the types of what computes them."""
+    assert_type(owner.rows, list[int])
+    assert_type(owner.index, dict[str, int])
+    assert_type(owner.page, Awaitable[bytes])
+    assert_type(await owner.page, bytes)
+    assert_type(await owner.image, bytes)
+    assert_type(Lazies.rows, LazyProperty[list[int]])
+    assert_type(Lazies.rows.is_computed(owner), bool)
+    Lazies.rows.reset(owner)
+    owner.rows = [2]
+    del owner.rows
+    owner.rows = "text"  # type: ignore[assignment]
+    assert_type(settings, LazyFunction[dict[str, int]])
+    assert_type(settings(), dict[str, int])
+    assert_type(settings_called(), dict[str, int])
+    assert_type(settings.is_computed(), bool)
+    assert_type(settings.measurement, Measurement | None)
+    assert_type(await token(), str)
+    assert_type(await token_called(), str)
+    settings(5)  # type: ignore[call-arg]
+    lazy(weak=1)  # type: ignore[call-overload]
+    lazy(5)  # type: ignore[call-overload]

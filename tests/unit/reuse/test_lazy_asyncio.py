@@ -429,7 +429,7 @@ def test_cancelled_before_its_first_step() -> None:
 @pytest.mark.parametrize("stops", ["paused", "closed"])
 def test_a_loop_that_stands_still_is_not_waited_for(stops: str) -> None:
     """Another loop computes by itself, and its value is the one that is kept."""
-    calls = []
+    calls: list[int] = []
 
     @lazy
     async def slow() -> int:
@@ -489,7 +489,8 @@ def test_loops_of_other_threads_wait() -> None:
 def test_a_loop_that_is_closed_while_another_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one computes by itself."""
     monkeypatch.setattr(lazy_awaiting, "_LOOK_SECONDS", 0.02)
-    calls, begun, waits = [], threading.Event(), threading.Event()
+    begun, waits = threading.Event(), threading.Event()
+    calls: list[int] = []
 
     @lazy
     async def slow() -> int:

@@ -260,7 +260,7 @@ def test_a_turn_that_is_dropped_lets_others_go_on() -> None:
     assert lazy_once._under_way[key] is computation
     turns.clear()
     assert key not in lazy_once._under_way
-    assert computation.done.is_set()
+    assert not computation.computing.locked()
 
 
 def test_interrupted_while_it_waits() -> None:
@@ -289,16 +289,17 @@ def _raise_in_wait(slow: Callable[[], int]) -> None:
     (computation,) = lazy_once._under_way.values()
 
     class Interrupted:
-        def wait(self) -> None:
+        def __enter__(self) -> None:
             raise KeyboardInterrupt
 
-        set = computation.done.set
+        def __exit__(self, *_error: object) -> None:
+            raise AssertionError
 
-    really, computation.done = computation.done, Interrupted()  # type: ignore[assignment]
+    really, computation.computing = computation.computing, Interrupted()  # type: ignore[assignment]
     try:
         slow()
     finally:
-        computation.done = really
+        computation.computing = really
 
 
 def test_many_threads_and_resets() -> None:
