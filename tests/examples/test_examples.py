@@ -34,6 +34,13 @@ SPANS = {
         "export a month",
         "write_lines",
     },
+    "lazy_gazetteer": {
+        "abbreviations",
+        "find",
+        "near",
+        "Gazetteer.by_name",
+        "Gazetteer.by_square",
+    },
     "locality": {"over_lists", "over_arrays"},
 }
 
@@ -210,3 +217,19 @@ def test_one_call_breaks_the_budget(runner: Runner) -> None:
     assert "which breaks the budget" in measured.stdout
     (streamed,) = measured.of("write_lines")
     assert streamed.peak_bytes < MB
+
+
+def test_an_index_is_made_by_the_first_who_asks(runner: Runner) -> None:
+    """Its span and its memory are in those of the first question, and of no other."""
+    measured = runner.measured("lazy_gazetteer")
+    for question, made in (("find", "Gazetteer.by_name"), ("near", "Gazetteer.by_square")):
+        first, *others = measured.of(question)
+        (index,) = measured.of(made)
+        assert len(others) == 2
+        assert index.parent == first.id
+        kept = index.attributes["stratatrace.heap.net"]
+        assert kept > MB / 4
+        assert first.attributes["stratatrace.heap.net"] == pytest.approx(kept, rel=0.01)
+        assert max(other.peak_bytes for other in others) < MB / 100
+    assert len(measured.of("abbreviations")) == 1
+    assert "indexes made: by_name, by_square\n" in measured.stdout
