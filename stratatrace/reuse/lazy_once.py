@@ -2,16 +2,16 @@
 
 Nothing here is on the path of a value that is there already. A computation is known by the lazy
 value and the instance that it is for, so that two instances are computed at the same time, and no
-lock is held while the user's function runs. Dictionaries are changed by single operations that are
-atomic, so that an exception that is thrown into a thread leaves no lock behind.
+lock is held while the user's function runs. A computation that an exception has ended between two
+lines, as a signal's handler raises it anywhere, is seen to be abandoned, and is not waited for.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from stratatrace.errors import CircularValueError
 from stratatrace.reuse.lazy_recipe import MISSING, own_work
@@ -25,10 +25,11 @@ __all__ = ["circular", "disown", "disown_computation", "once", "publish"]
 class Computation:
     """A value that a thread is computing."""
 
-    __slots__ = ("computing", "owner", "unwanted", "value")
+    __slots__ = ("_turn", "computing", "owner", "unwanted", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: _Turn) -> None:
         self.owner = threading.get_ident()
+        self._turn = ref(turn)
         #: Locked until it has ended. An Event would take longer to make than all the rest.
         self.computing = threading.Lock()
         self.computing.acquire()
@@ -37,35 +38,34 @@ class Computation:
         #: Whether the value was reset meanwhile, so that this one must not be kept.
         self.unwanted = False
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether an exception from elsewhere, as of a signal, has ended it between two lines."""
+        return self._turn() is None
+
 
 class _Turn:
-    """The right to compute; it ends, too, when it is dropped by an exception from elsewhere."""
+    """The right to compute. Its thread's frames have it, and nobody else: it goes with them."""
 
-    __slots__ = ("_key", "computation")
+    __slots__ = ("__weakref__", "_key", "computation")
 
     def __init__(self, key: Key) -> None:
         self._key = key
-        self.computation = Computation()
+        self.computation = Computation(self)
 
     def take(self) -> Computation:
         """Return the computation that is under way, which is this one where there was none."""
         return _under_way.setdefault(self._key, self.computation)
 
     def end(self) -> None:
-        """Have those who wait go on; a second time does nothing."""
-        if _under_way.get(self._key) is self.computation:
-            _under_way.pop(self._key, None)
-        try:  # No `suppress`, which takes as long as all the rest.
-            self.computation.computing.release()
-        except RuntimeError:  # It was released already.
-            return
-
-    def __del__(self) -> None:
-        if hasattr(self, "computation"):  # Making it may have been interrupted.
-            self.end()
+        """Have those who wait go on."""
+        _remove(self._key, self.computation)
+        self.computation.computing.release()
 
 
 _under_way: dict[Key, Computation] = {}
+# How often those who wait look whether it makes sense.
+_LOOK_SECONDS = 1.0
 #: What each thread waits for, by its id.
 _waiting: dict[int, Computation] = {}
 # For the moment in which a value is kept or dropped; no code of the user's runs under it.
@@ -86,6 +86,9 @@ def once(sought: Sought) -> Any:
     """
     while True:
         current = _under_way.get(sought.key)
+        if current is not None and current.abandoned:
+            _remove(sought.key, current)
+            current = None
         if current is None:
             # In a list, and in no variable: it is to be dropped while our own work is held.
             turns: list[_Turn] = []
@@ -136,6 +139,12 @@ def circular(recipe: Recipe) -> CircularValueError:
     )
 
 
+def _remove(key: Key, computation: Computation) -> None:
+    with _publishing:
+        if _under_way.get(key) is computation:
+            _under_way.pop(key, None)
+
+
 def _begin_turn(turns: list[_Turn], key: Key) -> None:
     with own_work():
         turns.append(_Turn(key))
@@ -162,8 +171,10 @@ def _wait(recipe: Recipe, computation: Computation) -> Any:
     _waiting[me] = computation  # First, so that of two threads that look at once one sees both.
     try:
         _refuse_circle(recipe, computation, me)
-        with suppress(RuntimeError), computation.computing:  # As in `_Turn.end`.
-            pass
+        while not computation.computing.acquire(timeout=_LOOK_SECONDS):
+            if computation.abandoned:
+                return MISSING
+        computation.computing.release()
         return computation.value
     finally:
         if before is None:

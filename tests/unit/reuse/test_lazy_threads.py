@@ -11,7 +11,7 @@ import pytest
 from stratatrace import lazy
 from stratatrace.errors import CircularValueError
 from stratatrace.reuse import lazy_once
-from unit.reuse.lazy_classes import SHAPES, Value
+from unit.reuse.lazy_classes import SHAPES, Slotted, Value
 from unit.reuse.lazy_fixtures import run_strictly  # noqa: F401 -- a fixture of every test
 
 if TYPE_CHECKING:
@@ -251,16 +251,33 @@ def test_what_is_assigned_meanwhile_stays(slots: tuple[str, ...]) -> None:
     assert owner.value == "assigned"
 
 
-def test_a_turn_that_is_dropped_lets_others_go_on() -> None:
-    """An exception that comes in between, from a signal, leaves nobody waiting."""
-    key = (1, 1)
+def test_a_turn_that_is_dropped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that came between two lines has left the computation to nobody."""
+    monkeypatch.setattr(lazy_once, "_LOOK_SECONDS", 0.02)
+    slotted = Slotted()
+    key = (id(Slotted.value), id(slotted))
     turns: list[Any] = []
     lazy_once._begin_turn(turns, key)
     computation = turns[0].take()
-    assert lazy_once._under_way[key] is computation
+    computation.owner = -1
+
+    def drop() -> None:
+        until_waiting(1)
+        turns.clear()
+
+    first, _ = in_threads(lambda: slotted.value, drop)
+    assert first.result().number == 1
+    assert slotted.computed == [1]
+
+
+def test_a_computation_that_was_left_behind_is_not_joined() -> None:
+    """Whoever comes later computes at once."""
+    slotted = Slotted()
+    turns: list[Any] = []
+    lazy_once._begin_turn(turns, (id(Slotted.value), id(slotted)))
+    turns[0].take()
     turns.clear()
-    assert key not in lazy_once._under_way
-    assert not computation.computing.locked()
+    assert slotted.value.number == 1
 
 
 def test_interrupted_while_it_waits() -> None:
@@ -289,11 +306,8 @@ def _raise_in_wait(slow: Callable[[], int]) -> None:
     (computation,) = lazy_once._under_way.values()
 
     class Interrupted:
-        def __enter__(self) -> None:
+        def acquire(self, timeout: float) -> bool:
             raise KeyboardInterrupt
-
-        def __exit__(self, *_error: object) -> None:
-            raise AssertionError
 
     really, computation.computing = computation.computing, Interrupted()  # type: ignore[assignment]
     try:
