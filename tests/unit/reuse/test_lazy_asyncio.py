@@ -9,6 +9,7 @@ import gc
 import inspect
 import logging
 import pickle
+import sys
 import threading
 import warnings
 import weakref
@@ -658,3 +659,50 @@ def test_super_of_a_coroutine() -> None:
         assert heir.calls == [1]
 
     run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin later there")
+def test_tasks_that_begin_at_once() -> None:
+    """Where a loop's tasks take their first step when they are made."""
+    calls = []
+
+    @lazy
+    async def quick() -> int:
+        calls.append(1)
+        return 5
+
+    @lazy
+    async def slow() -> int:
+        calls.append(1)
+        await asyncio.sleep(0)
+        return await quick()
+
+    @lazy
+    async def itself() -> int:
+        return await itself()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
+        assert list(await asyncio.gather(slow(), slow(), quick())) == [5, 5, 5]
+        with pytest.raises(CircularValueError):
+            await itself()
+
+    run(main)
+    assert calls == [1, 1]
+
+
+def test_a_computation_that_was_interrupted() -> None:
+    """What ends the loop ends those who wait, and nothing is kept."""
+
+    @lazy
+    async def value() -> int:
+        await asyncio.sleep(0)
+        if interrupted.pop():
+            raise KeyboardInterrupt
+        return 5
+
+    interrupted = [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        run(value)
+    assert not value.is_computed()
+    assert run(value) == 5
