@@ -12,7 +12,6 @@ import os
 import threading
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
 
 from stratatrace.accounts import Account
 from stratatrace.config import Config
@@ -30,7 +29,7 @@ from stratatrace.probes import (
     resident_probe,
 )
 from stratatrace.scoring import SCORERS, Baseline
-from stratatrace.telemetry.metrics import MetricSink
+from stratatrace.telemetry.metrics import metric_sink
 from stratatrace.telemetry.monitors import monitor_metrics
 from stratatrace.telemetry.spans import SpanSink
 from stratatrace.windows import Accounts
@@ -94,7 +93,8 @@ class Recorder:
         self.meter_provider = meter_provider
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
-        self.metrics = active.metrics_of(meter_provider)
+        # They outlive the recorder: instruments are made once, and their sums go on growing.
+        self.metrics = metric_sink(meter_provider)
         self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
@@ -256,7 +256,6 @@ class Recorder:
         self.work.after_fork_in_child()
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
-        self.metrics.after_fork_in_child()
 
 
 def _heap_account(probe: NativeProbe | TracemallocProbe) -> HeapAccount:
@@ -278,7 +277,7 @@ def _resident_account(probe: ResidentProbe) -> AnyAccount:
 class _Active:
     """The recorder in force, and the one global that a program changes."""
 
-    __slots__ = ("_lock", "_metrics", "_recorder", "configured", "enabled")
+    __slots__ = ("_lock", "_recorder", "configured", "enabled")
 
     def __init__(self) -> None:
         #: Whether decorated functions measure at all; all that the disabled path looks at.
@@ -286,19 +285,7 @@ class _Active:
         #: Whether the program has said how to measure, and not left it to the environment.
         self.configured = False
         self._recorder: Recorder | None = None
-        self._metrics: WeakKeyDictionary[object, MetricSink] = WeakKeyDictionary()
         self._lock = threading.RLock()
-
-    def metrics_of(self, meter_provider: MeterProvider | None) -> MetricSink:
-        """Return the metrics that are told to a provider, None being the application's.
-
-        They outlive the recorder: instruments are made once, and their sums go on growing.
-        """
-        key = type(self) if meter_provider is None else meter_provider
-        with self._lock:
-            if key not in self._metrics:
-                self._metrics[key] = MetricSink(meter_provider)
-            return self._metrics[key]
 
     @property
     def started(self) -> bool:

@@ -12,6 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheCounts", "CacheMetrics", "ObservedCache", "cache_metrics"]
 
-# What the SDK itself allows for one metric before it gathers the rest.
-_MOST_NAMES = 2000
 _FIRST_SWEEP = 64
 
 
@@ -202,21 +201,21 @@ class CacheMetrics:
             name = counts.name
             if not counts.used:
                 continue
-            if name not in self._gone and len(self._gone) >= _MOST_NAMES:
+            if name not in self._gone and len(self._gone) >= MOST_SERIES:
                 name = ""
             self._gone.setdefault(name, CacheCounts(name)).add(counts)
         self._caches = left
 
 
 def _of_name(by_name: dict[str, _Sums], name: str) -> _Sums:
-    if name not in by_name and len(by_name) >= _MOST_NAMES:
+    if name not in by_name and len(by_name) >= MOST_SERIES:
         name = ""
     return by_name.setdefault(name, _Sums(name))
 
 
 def _attributes(sums: _Sums) -> dict[str, str | bool]:
     if not sums.counts.name:
-        return {"otel.metric.overflow": True}
+        return dict((OVERFLOW,))
     return {semconv.CACHE_NAME.name: sums.counts.name}
 
 

@@ -12,6 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LazyMetrics", "Series", "lazy_metrics"]
 
-# As many as the other metrics have.
-_MOST_SERIES = 2000
 #: A function's name, and what the user calls it.
 Series = tuple[str, str | None]
 _Counted = Literal["computations", "evictions"]
@@ -115,14 +114,14 @@ class LazyMetrics:
 
 
 def _add(counter: Counter[Series], series: Series, count: int) -> None:
-    if series not in counter and len(counter) >= _MOST_SERIES:
+    if series not in counter and len(counter) >= MOST_SERIES:
         series = ("", None)
     counter[series] += count
 
 
 def _attributes(function: str, label: str | None) -> dict[str, str | bool]:
     if not function:
-        return {"otel.metric.overflow": True}
+        return dict((OVERFLOW,))
     if label is None:
         return {semconv.FUNCTION_NAME.name: function}
     return {semconv.FUNCTION_NAME.name: function, semconv.CALLSITE.name: label}

@@ -11,6 +11,7 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import Status, StatusCode
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LimitMetrics", "current_span", "mark_span"]
 
-# As many as the other metrics have.
-_MOST_SERIES = 2000
 _ERROR_TYPE = "stratatrace.errors.MemoryLimitExceeded"
 
 
@@ -75,7 +74,7 @@ class LimitMetrics:
                 counts = self._counts[key] = {}
                 self._offer(counts, meter_provider)
             series = (callsite.function, callsite.label)
-            if series not in counts and len(counts) >= _MOST_SERIES:
+            if series not in counts and len(counts) >= MOST_SERIES:
                 series = ("", None)
             counts[series] = counts.get(series, 0) + 1
 
@@ -99,7 +98,7 @@ class LimitMetrics:
 
 def _attributes(function: str, label: str | None) -> Mapping[str, str | bool]:
     if not function:
-        return {"otel.metric.overflow": True}
+        return dict((OVERFLOW,))
     if label is None:
         return {semconv.FUNCTION_NAME.name: function}
     return {semconv.FUNCTION_NAME.name: function, semconv.CALLSITE.name: label}

@@ -14,6 +14,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW, ByProvider
 from stratatrace.telemetry.spans import SpanScope
 from stratatrace.version import __version__
 
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
     from stratatrace.measurement import Callsite, Measurement, Sums
     from stratatrace.typing import Scope, SumsSource
 
-__all__ = ["MetricSink"]
-
-# What the SDK itself allows for one metric before it gathers the rest under `otel.metric.overflow`.
-_MOST_SERIES = 2000
+__all__ = ["MetricSink", "metric_sink"]
 
 
 class _Totals:
@@ -199,9 +197,9 @@ class MetricSink:
         totals = self._totals.get(key)
         if totals is None:
             with self._lock:
-                if len(self._totals) >= _MOST_SERIES:
+                if len(self._totals) >= MOST_SERIES:
                     key = ("", None, None)
-                    totals = _Totals({"otel.metric.overflow": True})
+                    totals = _Totals(dict((OVERFLOW,)))
                 else:
                     totals = _Totals(_attributes(callsite, error_type))
                 totals = self._totals.setdefault(key, totals)
@@ -240,3 +238,7 @@ def _sum(so_far: int | None, more: int | None) -> int | None:
 
 def _highest(so_far: int | None, more: int | None) -> int | None:
     return so_far if more is None or (so_far is not None and so_far >= more) else more
+
+
+#: Returns the metrics that are told to a provider, None being the application's.
+metric_sink = ByProvider(MetricSink).of

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW, ByProvider
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
 __all__ = ["MonitorMetrics", "Monitored", "Observed", "monitor_metrics"]
-
-# What the SDK itself allows for one metric before it gathers the rest.
-_MOST_SERIES = 2000
 
 
 class Observed(NamedTuple):
@@ -93,8 +89,8 @@ class MonitorMetrics:
             (semconv.MONITOR_ALERT.name, kind),
         )
         with self._lock:
-            if key not in self._alerts and len(self._alerts) >= _MOST_SERIES:
-                key = (("otel.metric.overflow", True),)
+            if key not in self._alerts and len(self._alerts) >= MOST_SERIES:
+                key = (OVERFLOW,)
             self._alerts[key] = self._alerts.get(key, 0) + 1
 
     def after_fork_in_child(self) -> None:
@@ -126,31 +122,5 @@ def _attributes(observed: Observed) -> dict[str, str]:
     return {semconv.MONITOR_NAME.name: observed.name}
 
 
-class _Made:
-    """The gauges of each provider."""
-
-    def __init__(self) -> None:
-        self._by_provider: WeakKeyDictionary[object, MonitorMetrics] = WeakKeyDictionary()
-        self._lock = threading.RLock()
-
-    def of(self, meter_provider: MeterProvider | None) -> MonitorMetrics:
-        key = MonitorMetrics if meter_provider is None else meter_provider
-        with self._lock:
-            if key not in self._by_provider:
-                self._by_provider[key] = MonitorMetrics(meter_provider)
-            return self._by_provider[key]
-
-    def after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        for made in list(self._by_provider.values()):
-            made.after_fork_in_child()
-
-
-def monitor_metrics(meter_provider: MeterProvider | None) -> MonitorMetrics:
-    """Return the gauges that are told to a provider, None being the application's."""
-    return _made.of(meter_provider)
-
-
-_made = _Made()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_made.after_fork_in_child)
+#: Returns the gauges that are told to a provider, None being the application's.
+monitor_metrics = ByProvider(MonitorMetrics).of

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW, ByProvider
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
 __all__ = ["StoreMetrics", "Stored", "Storing", "store_metrics"]
-
-# What the SDK itself allows for one metric before it gathers the rest.
-_MOST_SERIES = 2000
 
 
 class Stored(NamedTuple):
@@ -108,7 +105,7 @@ class StoreMetrics:
             stored = None if store is None else store.observed()
             if store is None or stored is None:
                 continue
-            name = store.name if store.name in sums or len(sums) < _MOST_SERIES else None
+            name = store.name if store.name in sums or len(sums) < MOST_SERIES else None
             so_far = sums.get(name, Stored(0, 0, 0, 0))
             sums[name] = Stored(*map(int.__add__, so_far, stored))
         return sums
@@ -119,34 +116,8 @@ def _ratio(stored: Stored) -> float | None:
 
 
 def _attributes(name: str | None) -> dict[str, str | bool]:
-    return {"otel.metric.overflow": True} if name is None else {semconv.STORE_NAME.name: name}
+    return dict((OVERFLOW,)) if name is None else {semconv.STORE_NAME.name: name}
 
 
-class _Made:
-    """The metrics of each provider."""
-
-    def __init__(self) -> None:
-        self._by_provider: WeakKeyDictionary[object, StoreMetrics] = WeakKeyDictionary()
-        self._lock = threading.RLock()
-
-    def of(self, meter_provider: MeterProvider | None) -> StoreMetrics:
-        key = StoreMetrics if meter_provider is None else meter_provider
-        with self._lock:
-            if key not in self._by_provider:
-                self._by_provider[key] = StoreMetrics(meter_provider)
-            return self._by_provider[key]
-
-    def after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        for made in list(self._by_provider.values()):
-            made.after_fork_in_child()
-
-
-def store_metrics(meter_provider: MeterProvider | None) -> StoreMetrics:
-    """Return the metrics that are told to a provider, None being the application's."""
-    return _made.of(meter_provider)
-
-
-_made = _Made()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_made.after_fork_in_child)
+#: Returns the metrics that are told to a provider, None being the application's.
+store_metrics = ByProvider(StoreMetrics).of

@@ -236,7 +236,7 @@ def test_telemetry_that_fails_is_logged(
 
 def test_the_number_of_series_is_bounded(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is beyond is counted together."""
-    monkeypatch.setattr("stratatrace.telemetry.limits._MOST_SERIES", 2)
+    monkeypatch.setattr("stratatrace.telemetry.limits.MOST_SERIES", 2)
     for name in ("a", "b", "c", "d"):
         with pytest.raises(MemoryLimitExceeded), memory_limit("60MB", name=name):
             bytearray(1000 * MB)

@@ -104,7 +104,7 @@ def test_names_are_bounded(
     metrics: CacheMetrics, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cache with a name of its own for each request does not fill the memory."""
-    monkeypatch.setattr(module, "_MOST_NAMES", 2)
+    monkeypatch.setattr(module, "MOST_SERIES", 2)
     monkeypatch.setattr(module, "_FIRST_SWEEP", 4)
     for number in range(50):
         counts = Cache(f"request {number % 40}").counts

@@ -79,7 +79,7 @@ def test_names_are_bounded(
     meter_provider: MeterProvider, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A function made anew for each request does not fill the memory."""
-    monkeypatch.setattr(module, "_MOST_SERIES", 2)
+    monkeypatch.setattr(module, "MOST_SERIES", 2)
     metrics = LazyMetrics()
     keepers = [Keeper(1) for _ in range(4)]
     for number, keeper in enumerate(keepers):

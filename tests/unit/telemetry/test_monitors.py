@@ -100,7 +100,7 @@ def test_names_are_bounded(
     metrics: MonitorMetrics, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A monitor with a name of its own for each request does not fill the memory."""
-    monkeypatch.setattr(module, "_MOST_SERIES", 2)
+    monkeypatch.setattr(module, "MOST_SERIES", 2)
     for number in (1, 2, 3, 4, 1):
         metrics.count_alert(f"request {number}", "rise")
     assert collected(reader)["stratatrace.monitor.alerts"] == {

@@ -88,7 +88,7 @@ def test_names_are_bounded(
     metrics: StoreMetrics, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store with a name of its own for each request does not fill the memory."""
-    monkeypatch.setattr(module, "_MOST_SERIES", 2)
+    monkeypatch.setattr(module, "MOST_SERIES", 2)
     stores = [Store(f"request {number}", Stored(1, 1, 1, 0)) for number in (1, 2, 3, 4, 1)]
     for store in stores:
         metrics.add(store)
