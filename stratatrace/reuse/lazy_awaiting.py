@@ -205,7 +205,9 @@ def _leave(key: Key, shared: _Shared) -> None:
 
 
 def _start(sought: Sought, shared: _Shared) -> None:
-    def ended(_task: object) -> None:
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # Else the loop would tell that nobody has asked for it.
         _leave(sought.key, shared)
 
     work = _run(sought, shared)

@@ -36,6 +36,12 @@ def test_what_another_thread_computes_is_computed_anew(forked: dict[str, Any]) -
     assert forked["parent"]["slow"] == "computed in the parent"
 
 
+def test_what_another_threads_loop_computes_is_computed_anew(forked: dict[str, Any]) -> None:
+    """No loop of the parent runs in the child."""
+    assert forked["child"]["awaited"] == "computed in the child"
+    assert forked["parent"]["awaited"] == "computed in the parent"
+
+
 def test_what_the_forking_thread_computes_goes_on_in_both(forked: dict[str, Any]) -> None:
     """And is kept by each."""
     assert forked["child"]["forks"] == "went on in the child"

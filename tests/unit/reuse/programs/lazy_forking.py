@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from stratatrace.testing import recording, under_pressure
 # Python's own, of forking while there are threads: that is what this program is for.
 warnings.simplefilter("ignore", DeprecationWarning)
 SECONDS = 20
-begun, end = threading.Event(), threading.Event()
+begun, awaited_begun, end = threading.Event(), threading.Event(), threading.Event()
 parent = os.getpid()
 
 
@@ -28,6 +29,18 @@ def slow() -> str:
     if os.getpid() == parent:
         begun.set()
         assert end.wait(SECONDS)
+    return f"computed in the {process()}"
+
+
+@lazy
+async def awaited() -> str:
+    """Take until the parent has forked."""
+    if os.getpid() == parent:
+        awaited_begun.set()
+        for _ in range(SECONDS * 100):  # No other thread, which could be at anything.
+            if end.is_set():
+                break
+            await asyncio.sleep(0.01)
     return f"computed in the {process()}"
 
 
@@ -76,6 +89,7 @@ def process() -> str:
 def tell() -> dict[str, Any]:
     """Compute in the child, or in the parent after it."""
     told: dict[str, Any] = {"before": before(), "slow": slow(), "under way": len(under_way())}
+    told["awaited"] = asyncio.run(asyncio.wait_for(awaited(), SECONDS))
     table()
     with under_pressure("critical"):
         told["evicted"] = not table.is_computed()
@@ -95,9 +109,14 @@ def main() -> None:
     with recording(Config(probe="rss", rss_peak="off")):
         before()
         table()
-        thread = threading.Thread(target=slow)
-        thread.start()
+        threads = [
+            threading.Thread(target=slow),
+            threading.Thread(target=lambda: asyncio.run(awaited())),
+        ]
+        for thread in threads:
+            thread.start()
         assert begun.wait(SECONDS)
+        assert awaited_begun.wait(SECONDS)
         forked = forks()
         if not pid:
             signal.alarm(SECONDS)
@@ -108,7 +127,8 @@ def main() -> None:
             child = json.load(pipe)
         os.waitpid(pid, 0)
         end.set()
-        thread.join(SECONDS)
+        for thread in threads:
+            thread.join(SECONDS)
         told = {"forks": forked, "kept": forks.is_computed(), **tell(), "itself": itself()}
     json.dump({"child": child, "parent": told}, sys.stdout)
 
