@@ -19,8 +19,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the project is checked out with, tests and all; its own code is installed from the wheel.
 CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
 
-# Tests that run programs in processes of their own can share the processors. The others measure
-# their own process, where another thread, such as a test runner's, would be in the numbers.
+# Tests that run programs in processes of their own, or that hold results against a model, can share
+# the processors. The others measure their own process, where another thread, such as a test
+# runner's, would be in the numbers.
 PROGRAMS = (
     "unit/cli",
     "unit/exporters",
@@ -36,6 +37,7 @@ PROGRAMS = (
     "parity",
     "docs",
     "examples",
+    "property",
 )
 OF_PROGRAMS = ("-m", "not e2e", "-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("-m", "not e2e", "tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
