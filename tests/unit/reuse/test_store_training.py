@@ -195,15 +195,15 @@ def test_one_thread_trains_and_others_go_on() -> None:
     thread.start()
     assert begun.wait(30)
     for number in range(300):
-        # Others than before, but nobody begins to train on them meanwhile.
-        store[number] = order(number) if number < 100 else random.Random(number).randbytes(60).hex()
+        # They come to be others than before, but nobody begins to train on them meanwhile.
+        store[number] = "x" * 200 if number < 100 else order(number)
     assert store.stats().dictionaries == 0
     assert trainings == [40]
     go_on.set()
     thread.join(30)
     assert trainings == [40]
     assert store.stats().dictionaries == 1
-    assert store[99] == order(99)
+    assert store[299] == order(299)
 
 
 def test_a_training_of_the_parent_begins_anew() -> None:
