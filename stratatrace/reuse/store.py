@@ -99,6 +99,7 @@ class CompressedStore(MutableMapping[K, V]):
         samples = _checked_samples(dictionary)
         if threshold is None:
             threshold = _THRESHOLD_WITH_DICTIONARY_BYTES if samples else _THRESHOLD_BYTES
+        place = None if spill is None else SpillPlace(spill)
         self._holding: Holding[K] = Holding(
             name=name,
             packing=Packing(
@@ -108,12 +109,14 @@ class CompressedStore(MutableMapping[K, V]):
                 samples,
             ),
             max_bytes=None if max_bytes is None else parse_size(max_bytes),
-            place=None if spill is None else SpillPlace(spill),
+            place=place,
         )
         try:
             self.update(items)
         except BaseException:
             self.close()
+            if place is not None and place.path is not None:
+                place.path.unlink(missing_ok=True)  # There is no store that it could be of.
             raise
 
     @property

@@ -95,13 +95,12 @@ class ZlibCompressor:
         self._level = level
         # They are copied and never used: zlib locks them meanwhile.
         self._small = zlib.compressobj(level, zlib.DEFLATED, _SMALL_WINDOW, _SMALL_MEMORY)
-        self._trained: list[Any] = [None]
-        self._dictionaries: list[bytes] = [b""]
+        self._trained: list[tuple[bytes, Any]] = [(b"", None)]
 
     def compress(self, data: bytes, dictionary: int, /) -> bytes:
         """Return *data* compressed with one of the dictionaries, 0 being none."""
         if dictionary:
-            state = self._trained[dictionary].copy()
+            state = self._trained[dictionary][1].copy()
         elif len(data) <= _SMALL_BYTES:
             state = self._small.copy()
         else:
@@ -112,7 +111,7 @@ class ZlibCompressor:
         """Return what was compressed."""
         if not dictionary:
             return zlib.decompress(payload, _WINDOW, max(raw_bytes, 1))
-        state = zlib.decompressobj(_WINDOW, zdict=self._dictionaries[dictionary])
+        state = zlib.decompressobj(_WINDOW, zdict=self._trained[dictionary][0])
         return state.decompress(payload)
 
     def train(self, samples: list[bytes], /) -> bytes:
@@ -123,10 +122,8 @@ class ZlibCompressor:
 
     def add(self, dictionary: bytes, /) -> int:
         """Have one more dictionary, and return its number."""
-        self._dictionaries.append(dictionary)
-        self._trained.append(
-            zlib.compressobj(self._level, zlib.DEFLATED, _WINDOW, zdict=dictionary)
-        )
+        state = zlib.compressobj(self._level, zlib.DEFLATED, _WINDOW, zdict=dictionary)
+        self._trained.append((dictionary, state))
         return len(self._trained) - 1
 
 
@@ -142,13 +139,14 @@ class ZstdCompressor:
             raise MissingExtraError(feature, "zstd")
         self._zstandard = zstandard
         self._level = level
-        self._compressors: list[_Idle[Any]] = []
-        self._decompressors: list[_Idle[Any]] = []
+        # For each dictionary, those that compress and those that decompress: in one list, so that
+        # no fork comes between the two.
+        self._states: list[tuple[_Idle[Any], _Idle[Any]]] = []
         self._have(None)
 
     def compress(self, data: bytes, dictionary: int, /) -> bytes:
         """Return *data* compressed with one of the dictionaries, 0 being none."""
-        idle = self._compressors[dictionary]
+        idle, _ = self._states[dictionary]
         state = idle.take()
         compressed: bytes = state.compress(data)
         idle.give(state)
@@ -156,7 +154,7 @@ class ZstdCompressor:
 
     def decompress(self, payload: bytes, dictionary: int, raw_bytes: int, /) -> bytes:
         """Return what was compressed."""
-        idle = self._decompressors[dictionary]
+        _, idle = self._states[dictionary]
         state = idle.take()
         data: bytes = state.decompress(payload, max_output_size=raw_bytes)
         idle.give(state)
@@ -175,25 +173,22 @@ class ZstdCompressor:
         # Once, and not for each state.
         trained.precompute_compress(level=self._level)
         self._have(trained)
-        return len(self._compressors) - 1
+        return len(self._states) - 1
 
     def _have(self, trained: zstandard.ZstdCompressionDict | None) -> None:
         library, level = self._zstandard, self._level
-        self._decompressors.append(
-            _Idle(
-                lambda: library.ZstdDecompressor(
-                    dict_data=trained, format=library.FORMAT_ZSTD1_MAGICLESS
-                )
+        # An entry says itself which dictionary it has.
+        compressors = _Idle(
+            lambda: library.ZstdCompressor(
+                level=level, dict_data=trained, write_dict_id=False, write_checksum=False
             )
         )
-        # The last, as others may use it from now on. An entry says itself which dictionary it has.
-        self._compressors.append(
-            _Idle(
-                lambda: library.ZstdCompressor(
-                    level=level, dict_data=trained, write_dict_id=False, write_checksum=False
-                )
+        decompressors = _Idle(
+            lambda: library.ZstdDecompressor(
+                dict_data=trained, format=library.FORMAT_ZSTD1_MAGICLESS
             )
         )
+        self._states.append((compressors, decompressors))
 
 
 def compressor_of(compression: object, level: object) -> Compressor:

@@ -87,7 +87,8 @@ class Training:
         self._renew()
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may run a finalizer that uses the store at any moment.
+        self._lock = threading.RLock()
         self._at_it = False
         self._samples: list[bytes] | None = None if self.dictionary else []
         self._sample_bytes = 0
@@ -100,17 +101,18 @@ class Training:
         """Return the samples where they are enough now."""
         if self._at_it:
             return None
-        if self._samples is None:
+        samples = self._samples
+        if samples is None:
             self._watch(data, compressed_bytes)
             return None
         with active.own_work():
             # A copy: what the caller has allocated is not kept by us.
-            self._samples.append(bytes(memoryview(data)))
+            samples.append(bytes(memoryview(data)))
         self._sample_bytes += len(data)
-        enough = len(self._samples) >= self._wanted or self._sample_bytes >= _MOST_SAMPLE_BYTES
-        if not enough or len(self._samples) < FEWEST_SAMPLES:
+        enough = len(samples) >= self._wanted or self._sample_bytes >= _MOST_SAMPLE_BYTES
+        if not enough or len(samples) < FEWEST_SAMPLES or samples is not self._samples:
             return None
-        samples, self._samples = self._samples, None
+        self._samples = None
         self._sample_bytes = 0
         self._at_it = True
         return samples

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stratatrace import CompressedStore
-from stratatrace.errors import DamagedEntryError, NotReadyError, SpillError
+from stratatrace.errors import DamagedEntryError, InvalidTypeError, NotReadyError, SpillError
 from stratatrace.reuse import store_holding
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are removed differently")
@@ -228,6 +228,14 @@ def test_a_file_of_the_callers(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert [each.name for each in tmp_path.iterdir()] == ["my spill"]
     assert value(1) in path.read_bytes()
+
+
+def test_a_store_that_could_not_be_filled(tmp_path: Path) -> None:
+    """Leaves no file."""
+    path = tmp_path / "my spill"
+    with pytest.raises(InvalidTypeError):
+        CompressedStore[str, Any]({"a": "text", "b": 5}, max_bytes=1, spill=path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def descriptors(part: str) -> int:

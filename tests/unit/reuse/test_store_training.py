@@ -206,6 +206,21 @@ def test_one_thread_trains_and_others_go_on() -> None:
     assert store[299] == order(299)
 
 
+def test_a_finalizer_may_set_entries() -> None:
+    """While the same thread is at the samples."""
+    training = Training(compressor_of("zlib", None), 20)
+
+    def finalize() -> None:
+        with training._lock:
+            training.look_at(order(1).encode(), 100)
+
+    thread = threading.Thread(target=finalize, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert training._samples == [order(1).encode()]
+
+
 def test_a_training_of_the_parent_begins_anew() -> None:
     """In a forked child, where the thread that was at it is gone."""
     training = Training(compressor_of("zlib", None), 20)
