@@ -34,6 +34,8 @@ PROGRAMS = (
     "unit/reuse/test_store_programs.py",
     "unit/guards/test_traps.py",
     "unit/guards/test_isolation.py",
+    "unit/reuse/test_cache_forks.py",
+    "unit/reuse/test_cache_interruptions.py",
     "parity",
     "docs",
     "examples",

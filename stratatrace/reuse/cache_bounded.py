@@ -151,10 +151,13 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
                 value = store.items[key]
             except KeyError:
                 value = MISSING
-                counts.misses += count_miss
             except TypeError:
                 check_hashable(key)
                 raise
+            # Not in the `try` above, nor may that be the end of the block: the jump out of its
+            # handler would be a place where an exception that is thrown in leaves the lock taken.
+            if value is MISSING:
+                counts.misses += count_miss
             else:
                 counts.hits += 1
                 if counts.hits % OFFER_EVERY:
@@ -167,7 +170,12 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
     # Changing.
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._keep(key, value)
+        check_hashable(key)
+        size = self._size(key, value)
+        if size > self._bounds.max_bytes:
+            self._refuse(key, value, size)
+        else:
+            self._keep(key, value, size)
 
     def __delitem__(self, key: K) -> None:
         if self._take(key) is MISSING:
@@ -319,12 +327,21 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
     def _keep_computed(self, key: K, value: V, lead: Lead[V]) -> V:
         refuse_unfinished(value)
         try:
-            self._keep(key, value, lead)
-        except ValueTooLargeError:
-            pass  # It is counted.
+            size = self._size(key, value)
+        except MemoryError:
+            raise  # It may be a limit of the caller's.
         except Exception:  # Of size_of: the value is there, and must not be lost.
             self._caught("measure a value")
+            return value
+        if size > self._bounds.max_bytes:
+            self._count_refused()
+        else:
+            self._keep(key, value, size, lead)
         return value
+
+    def _count_refused(self) -> None:
+        with self._lock:
+            self._counts.refused += 1
 
     def _count_hit(self) -> None:
         with self._lock:
@@ -332,12 +349,7 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
 
     # What all of that is made of.
 
-    def _keep(self, key: K, value: V, lead: Lead[V] | None = None) -> None:
-        check_hashable(key)
-        size = self._size(key, value)
-        if size > self._bounds.max_bytes:
-            self._refuse(key, value, size)
-            return
+    def _keep(self, key: K, value: V, size: int, lead: Lead[V] | None = None) -> None:
         self._change(partial(self._put, key, value, size, lead))
         if self._shrinks:
             self._watch_pressure()
@@ -386,8 +398,7 @@ class BoundedCache(SharedStore[K, V], MutableMapping[K, V]):
             return deep_size(value) + deep_size(key) + place
 
     def _refuse(self, key: K, value: V, size: int) -> None:
-        with self._lock:
-            self._counts.refused += 1
+        self._count_refused()
         if self._skips:
             self._take(key)
             return

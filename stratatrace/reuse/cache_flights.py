@@ -31,6 +31,13 @@ _numbers = count(1)
 #: The computations that the running code is part of, the outermost first. A task that was begun in
 #: one has them, too.
 _within: ContextVar[tuple[int, ...]] = ContextVar("stratatrace_cache_computing", default=())
+#: Those that have not ended: a task may outlive the one that it was begun in.
+_under_way: set[int] = set()
+
+
+def _mine() -> tuple[int, ...]:
+    within = _within.get()
+    return tuple(number for number in within if number in _under_way) if within else within
 
 
 class _Waits:
@@ -68,9 +75,14 @@ class _Waits:
             if not others:
                 self._of.pop(waiting, None)
 
+    def forget(self, waiting: int) -> None:
+        """A computation that has ended waits for nothing, whatever has ended it."""
+        self._of.pop(waiting, None)
+
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
         self._of = {}
+        _under_way.clear()
 
 
 _waits = _Waits()
@@ -100,13 +112,15 @@ class Lead(Generic[V]):
     thrown into the thread, or with a coroutine that nobody has finished.
     """  # noqa: D205 -- one sentence
 
-    __slots__ = ("_flight", "_flights", "_key", "_token")
+    __slots__ = ("_flight", "_flights", "_key", "_outer", "_token")
 
     def __init__(self, flights: dict[Hashable, _Flight], key: Hashable) -> None:
         self._flights = flights
         self._key = key
         self._flight = _Flight()
         self._token: Token[tuple[int, ...]] | None = None
+        #: The computation that waits for this one, as it is a part of it.
+        self._outer: int | None = None
 
     def join(self) -> _Flight | None:
         """Return the flight of somebody else; None where this one has begun."""
@@ -119,17 +133,18 @@ class Lead(Generic[V]):
         return self._flights.get(self._key) is self._flight
 
     def __enter__(self) -> None:
-        within = _within.get()
+        within = _mine()
+        number = self._flight.number
+        _under_way.add(number)
         if within:
-            _waits.add(within[-1], self._flight.number)
-        self._token = _within.set((*within, self._flight.number))
+            self._outer = within[-1]
+            _waits.add(within[-1], number)
+        self._token = _within.set((*within, number))
 
     def __exit__(self, *_raised: object) -> None:
         token, self._token = self._token, None
         if token is None:
             return
-        if token.old_value not in {(), token.MISSING}:
-            _waits.remove(token.old_value[-1], self._flight.number)
         with suppress(ValueError):  # A coroutine that is closed by whoever collects it.
             _within.reset(token)
 
@@ -148,10 +163,16 @@ class Lead(Generic[V]):
         """Let those who wait go on."""
         if self.current:
             self._flights.pop(self._key, None)
+        number, outer = self._flight.number, self._outer
+        _under_way.discard(number)
+        _waits.forget(number)
+        if outer is not None:
+            _waits.remove(outer, number)
         self._flight.end()
 
     def __del__(self) -> None:
-        if not self._flight.ended:
+        flight: _Flight | None = getattr(self, "_flight", None)  # None: it was hardly begun.
+        if flight is not None and not flight.ended:
             self.end()
 
 
@@ -208,7 +229,7 @@ class Flights:
                     del lead  # It holds the error, whose traceback holds this frame.
                     raise
                 return value
-            mine = _within.get()
+            mine = _mine()
             if not _waits.add_unless_circular(mine, flight.number):
                 value = look()
                 return compute() if value is MISSING else value
@@ -247,7 +268,7 @@ class Flights:
                     del lead
                     raise
                 return value
-            mine = _within.get()
+            mine = _mine()
             if not _waits.add_unless_circular(mine, flight.number):
                 value = look()
                 return await compute() if value is MISSING else value
