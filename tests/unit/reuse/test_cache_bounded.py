@@ -110,6 +110,15 @@ def test_bytes_are_those_that_are_taken() -> None:
     assert cache.stats().evictions["bytes"] > 100
 
 
+def test_keys_take_bytes_too() -> None:
+    """Unless size_of tells what counts."""
+    key = "x" * 10_000
+    for size_of, expected in ((None, range(10_000, 11_000)), (len, range(3, 4))):
+        cache: BoundedCache[str, str] = BoundedCache(max_bytes="1MB", size_of=size_of)
+        cache[key] = "abc"
+        assert cache.stats().size_bytes in expected
+
+
 def test_values_grow_old() -> None:
     """They are not found any more, and not held any longer than until the next use."""
     clock = Clock()
@@ -142,7 +151,9 @@ def test_a_clock_that_goes_back_makes_nothing_younger() -> None:
     cache["a"] = 1
     clock.now -= 50
     cache["b"] = 2
-    clock.now += 60
+    clock.now += 55
+    assert sorted(cache) == ["a", "b"]
+    clock.now += 5
     assert len(cache) == 0
 
 

@@ -414,6 +414,21 @@ def test_a_coroutine_that_nobody_ends_lets_the_others_go_on() -> None:
     assert asyncio.run(fetch()) == 2
 
 
+def test_a_lead_that_is_dropped_has_ended() -> None:
+    """As one whose frame was left by an exception that came before anything could catch it."""
+    table: dict[Any, Any] = {}
+    lead: cache_flights.Lead[int] = cache_flights.Lead(table, "a")
+    assert lead.join() is None
+    other: cache_flights.Lead[int] = cache_flights.Lead(table, "a")
+    flight = other.join()
+    assert flight is not None
+    del other
+    assert not flight.ended
+    del lead
+    assert flight.ended
+    assert table == {}
+
+
 def test_outside_of_asyncio_it_is_computed_by_each() -> None:
     """There is nothing to wait with."""
 
