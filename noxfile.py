@@ -176,6 +176,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/storing.py")
     session.run("python", "tests/benchmarks/caching.py")
     session.run("python", "tests/benchmarks/laziness.py")
+    session.run("python", "tests/benchmarks/pooling.py")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stratatrace.reuse.cache_decorator import cached
     from stratatrace.reuse.cache_weak import WeakCache
     from stratatrace.reuse.lazy import lazy
+    from stratatrace.reuse.pool import MemoryPool
+    from stratatrace.reuse.pooled import pooled
     from stratatrace.reuse.store import CompressedStore
     from stratatrace.streams import (
         MappedFile,
@@ -36,6 +38,7 @@ __all__ = [
     "Measurement",
     "MemoryLimitExceeded",
     "MemoryMonitor",
+    "MemoryPool",
     "StratatraceError",
     "WeakCache",
     "__version__",
@@ -47,6 +50,7 @@ __all__ = [
     "measure",
     "memory_limit",
     "memory_pressure",
+    "pooled",
     "process_stream",
     "profile_memory",
     "propagate",
@@ -60,12 +64,14 @@ _ROOMS = {
     "CompressedStore": "stratatrace.reuse.store",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
+    "MemoryPool": "stratatrace.reuse.pool",
     "WeakCache": "stratatrace.reuse.cache_weak",
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
     "cached": "stratatrace.reuse.cache_decorator",
     "lazy": "stratatrace.reuse.lazy",
     "memory_limit": "stratatrace.guards.limit",
+    "pooled": "stratatrace.reuse.pooled",
     "process_stream": "stratatrace.streams",
 }
 

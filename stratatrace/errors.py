@@ -30,6 +30,9 @@ __all__ = [
     "NotAFileError",
     "NotReadyError",
     "OutputError",
+    "PoolClosedError",
+    "PoolExhaustedError",
+    "PoolMisuseError",
     "ProbeError",
     "RecordTooLongError",
     "SpillError",
@@ -113,6 +116,18 @@ class StoreChangedError(StratatraceError, RuntimeError):
 
 class ValueTooLargeError(StratatraceError, ValueError):
     """A value is larger than the whole cache may be."""
+
+
+class PoolExhaustedError(StratatraceError, TimeoutError):
+    """All objects of a pool were out for as long as somebody was ready to wait."""
+
+
+class PoolMisuseError(StratatraceError, RuntimeError):
+    """An object was given back twice or to a pool that it is not of, or was used after that."""
+
+
+class PoolClosedError(StratatraceError, RuntimeError):
+    """An object was asked of a pool that is closed."""
 
 
 class ProbeError(StratatraceError, RuntimeError):

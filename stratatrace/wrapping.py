@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MeasuredFunction",
+    "ObjectProxy",
     "WrappedFunction",
     "awaited",
     "is_measured",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 
+#: Stands for any object and does what that does.
+ObjectProxy = wrapt.ObjectProxy
 R = TypeVar("R")
 W = TypeVar("W", bound="WrappedFunction")
 

@@ -10,6 +10,8 @@ __all__ = [
     "METRICS",
     "MONITOR_ATTRIBUTES",
     "MONITOR_METRICS",
+    "POOL_ATTRIBUTES",
+    "POOL_METRICS",
     "SCOPE",
     "SPAN_ATTRIBUTES",
     "STORE_ATTRIBUTES",
@@ -177,6 +179,17 @@ OF_STREAMS = (
     CHUNK_BYTES,
 )
 
+POOL_NAME = Attribute("stratatrace.pool.name", "string", "The name of the pool.")
+POOL_WAIT = Attribute(
+    "stratatrace.pool.wait", "double", "How long an object of a pool was waited for, in seconds."
+)
+POOL_CREATED = Attribute(
+    "stratatrace.pool.object_created", "boolean", "Whether an object had to be made for the pool."
+)
+
+#: What only the spans carry in which a pool has an object made, or waited for.
+OF_POOLS = (POOL_NAME, POOL_WAIT, POOL_CREATED)
+
 SPAN_ATTRIBUTES = (
     FUNCTION_NAME,
     FILE_PATH,
@@ -191,6 +204,7 @@ SPAN_ATTRIBUTES = (
     LIMIT_BUDGET,
     LIMIT_USED,
     *OF_STREAMS,
+    *OF_POOLS,
 )
 
 CALL_COUNT = Metric("stratatrace.call.count", "Counter", "{call}", "Calls that ended.")
@@ -390,6 +404,96 @@ LAZY_LIVE = Metric(
 )
 
 LAZY_METRICS = (LAZY_COMPUTATIONS, LAZY_EVICTIONS, LAZY_LIVE)
+POOL_STATE = Attribute(
+    "stratatrace.pool.state", "string", "`idle` or `used`. Of the count of objects only."
+)
+POOL_REASON = Attribute(
+    "stratatrace.pool.reason",
+    "string",
+    "Why objects were thrown away: `asked`, `closed`, `expired`, `forked`, `invalid`, `reset` (it "
+    "raised) or `surplus`. Of the discarded only.",
+)
+
+#: What the metrics of a pool carry.
+POOL_ATTRIBUTES = (POOL_NAME, POOL_STATE, POOL_REASON)
+
+POOL_COUNT = Metric(
+    "stratatrace.pool.count", "UpDownCounter", "{object}", "Objects of the pool, by state."
+)
+POOL_MAX = Metric(
+    "stratatrace.pool.max", "UpDownCounter", "{object}", "The most objects that there may be."
+)
+POOL_IDLE_MAX = Metric(
+    "stratatrace.pool.idle.max", "UpDownCounter", "{object}", "The most that are kept idle."
+)
+POOL_PENDING = Metric(
+    "stratatrace.pool.pending_requests", "UpDownCounter", "{request}", "Requests that wait now."
+)
+POOL_TIMEOUTS = Metric(
+    "stratatrace.pool.timeouts",
+    "Counter",
+    "{timeout}",
+    "Requests that got no object in the time that they had.",
+)
+POOL_ABANDONED = Metric(
+    "stratatrace.pool.abandoned",
+    "Counter",
+    "{request}",
+    "Requests that were cancelled or interrupted while they waited.",
+)
+POOL_CREATE_TIME = Metric(
+    "stratatrace.pool.create_time", "Histogram", "s", "How long it took to make an object."
+)
+POOL_WAIT_TIME = Metric(
+    "stratatrace.pool.wait_time",
+    "Histogram",
+    "s",
+    "How long an object was waited for, where none was to be had at once.",
+)
+POOL_USE_TIME = Metric(
+    "stratatrace.pool.use_time", "Counter", "s", "How long objects were out that came back."
+)
+POOL_CREATED_OBJECTS = Metric(
+    "stratatrace.pool.created", "Counter", "{object}", "Objects that the factory made."
+)
+POOL_REUSED = Metric(
+    "stratatrace.pool.reused", "Counter", "{request}", "Requests that an object served once more."
+)
+POOL_DISCARDED = Metric(
+    "stratatrace.pool.discarded", "Counter", "{object}", "Objects that were thrown away, by reason."
+)
+POOL_LEAKED = Metric(
+    "stratatrace.pool.leaked",
+    "Counter",
+    "{object}",
+    "Objects that were dropped by who had them, and not given back.",
+)
+POOL_SAVED = Metric(
+    "stratatrace.pool.memory_saved",
+    "Counter",
+    "By",
+    "About what would have been allocated for objects that were used again.",
+)
+
+POOL_METRICS = (
+    POOL_COUNT,
+    POOL_MAX,
+    POOL_IDLE_MAX,
+    POOL_PENDING,
+    POOL_TIMEOUTS,
+    POOL_ABANDONED,
+    POOL_CREATE_TIME,
+    POOL_WAIT_TIME,
+    POOL_USE_TIME,
+    POOL_CREATED_OBJECTS,
+    POOL_REUSED,
+    POOL_DISCARDED,
+    POOL_LEAKED,
+    POOL_SAVED,
+)
+
+#: Bounds of the histograms of times, in seconds: 10 microseconds to 40 s, each four times the last.
+TIME_BOUNDARIES = tuple(1e-5 * 4**power for power in range(12))
 
 #: Bounds of the byte histograms: 1 KiB to 64 GiB, each four times the one before.
 BYTE_BOUNDARIES = tuple(float(4**power) for power in range(5, 19))
