@@ -1,18 +1,18 @@
 """The places of a pool: which are idle, out, or free, and who is next in line for one.
 
-There is no lock. Whatever has a slot takes it by one operation of a list, deque or dictionary that
-the interpreter does not split, so that nobody else has it then. That also makes it safe to give
-back from a finalizer or a signal handler that runs in the midst of any of this. Who adds to what
-is free looks for waiters *after* that, and who begins to wait looks for what is free after standing
-in line: one of the two always sees the other.
+Slots change hands without a lock: whoever takes one does so by one operation of a list, deque or
+dictionary that the interpreter does not split, so that nobody else has it then. That also makes it
+safe to give back from a finalizer or a signal handler that runs in the midst of any of this. Who
+adds to what is free looks for waiters *after* that, and who begins to wait looks for what is free
+after standing in line: one of the two always sees the other. Only to make a slot takes a lock.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
-from operator import length_hint
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet, ref
 
@@ -41,14 +41,13 @@ class Places(Generic[T]):
         self._max_size = max_size
         self._ledger = Ledger()
         self._ref: ref[Places[Any]] = ref(self)
-        #: How often the process has been forked since.
-        self.generation = 0
         #: Slots with an object, the one that came back last at the end.
         self._idle: list[Slot] = []
         #: Slots without one.
         self._spare: list[Slot] = []
-        #: One for each slot that was never made. An iterator gives each once.
-        self._fresh = iter(range(max_size))
+        #: Every slot that there is, by its number.
+        self._slots: dict[int, ref[Slot]] = {}
+        self._making = threading.RLock()
         #: Slots whose object is out, by its id.
         self._out: dict[int, Slot] = {}
         self._waiters: deque[Waiter] = deque()
@@ -63,19 +62,26 @@ class Places(Generic[T]):
     @property
     def _size(self) -> int:
         """How many slots have an object, or are about to."""
-        return max(0, self._max_size - len(self._spare) - length_hint(self._fresh))
+        return max(0, len(self._slots) - len(self._spare))
 
     def _take_spare(self) -> Slot | None:
         """Return a slot without an object; None where there are as many as there may be."""
         try:
             return self._spare.pop()
         except IndexError:
-            if not length_hint(self._fresh):
+            if len(self._slots) >= self._max_size:
                 return None
-            with active.own_work():
-                slot = Slot(self._ref, self._ledger, self.generation)
-            slot.counted = next(self._fresh, None) is not None
-            return slot if slot.counted else None
+        with self._making:
+            slot, reference = self._new_slot()
+            if len(self._slots) >= self._max_size:
+                return None
+            self._slots[len(self._slots)] = reference
+        return slot
+
+    def _new_slot(self) -> tuple[Slot, ref[Slot]]:
+        with active.own_work():
+            slot = Slot(self._ref, self._ledger)
+            return slot, ref(slot)
 
     def _take_any(self) -> Slot | None:
         try:
@@ -127,10 +133,15 @@ class Places(Generic[T]):
         self._serve()
 
     def _sweep(self) -> None:
-        """Take back the places of objects that are in nobody's hands."""
+        """Take back the places of objects in nobody's hands, and of slots that got lost."""
         for slot in list(self._out.values()):
             if slot.forsaken:
                 self._reclaim(slot)
+        with self._making:
+            for number, reference in list(self._slots.items()):
+                if reference() is None:
+                    slot, self._slots[number] = self._new_slot()
+                    self._spare.append(slot)
 
     def lost(self, tracked: Tracked) -> None:
         """Take back the place of an object that was garbage collected.
@@ -147,12 +158,6 @@ class Places(Generic[T]):
         self._ledger.leaked()
         self._unsaid.append(slot.where)
         slot.empty()
-        self._shelve(slot)
-
-    def recover(self) -> None:
-        """Have a place again for a slot that got lost between two others' hands."""
-        slot = Slot(self._ref, self._ledger, self.generation)
-        slot.counted = True
         self._shelve(slot)
 
     def _warn(self, what: str, message: str, *arguments: object, error: bool = False) -> None:
@@ -179,12 +184,11 @@ class Places(Generic[T]):
         Its objects are kept and never touched: to drop them would run finalizers, which might say
         farewell to a server on a connection that is the parent's.
         """
-        self.generation += 1
         self._kept += [*self._idle, *self._out.values()]
         self._inherited = dict(self._out)
-        for each in (self._idle, self._spare, self._out, self._waiters, self._unsaid):
+        for each in (self._idle, self._spare, self._slots, self._out, self._waiters, self._unsaid):
             each.clear()
-        self._fresh = iter(range(self._max_size))
+        self._making = threading.RLock()
         self._ledger.live.clear()
         self._ledger.clear()
 

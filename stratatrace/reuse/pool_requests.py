@@ -118,6 +118,8 @@ class Requests(Returns[T]):
         if self._unprimed:
             self._prime()
         if self._waiters:
+            self._serve()  # Who was interrupted while it joined the line may stand there still.
+        if self._waiters:
             return None
         while True:
             slot = self._take_any()

@@ -2,7 +2,7 @@
 
 A slot belongs to one list, dictionary, waiter or running call at a time, and to nobody else: that
 is why the fast path needs no lock. One that gets lost, because an exception was thrown into a
-thread from outside, is given back to the pool by its own end.
+thread from outside, is missed when the pool runs out, and replaced.
 """
 
 from __future__ import annotations
@@ -69,8 +69,6 @@ class Slot:
     __slots__ = (
         "__weakref__",
         "born_ns",
-        "counted",
-        "generation",
         "handle",
         "item",
         "key",
@@ -85,12 +83,9 @@ class Slot:
         "where",
     )
 
-    def __init__(self, places: ref[Places[Any]], ledger: Ledger, generation: int) -> None:
-        self.counted = False
+    def __init__(self, places: ref[Places[Any]], ledger: Ledger) -> None:
         self.places = places
         self.ledger = ledger
-        #: How often the process had been forked when it was made.
-        self.generation = generation
         #: The object, while it is idle; while it is out, only what cannot be referred to weakly.
         self.item: Any = NOTHING
         #: What `item` is while the object is out.
@@ -152,17 +147,13 @@ class Slot:
         return sys.getrefcount(self.item) <= _references_of_a_held_item
 
     def __del__(self) -> None:
-        if getattr(self, "counted", False):  # Making it may have been interrupted.
-            self.empty()
-            places = self.places()
-            if places is not None and places.generation == self.generation:
-                places.recover()
+        if getattr(self, "uses", 0) > 0:  # Making it may have been interrupted.
+            self.ledger.retire(self.uses, self.used_ns)
 
 
 def _held_alone() -> int:
     # What the pool itself refers to an object by: how many that are depends on the interpreter.
     slot = Slot.__new__(Slot)
-    slot.counted = False
     slot.item = slot.rest = object()
     slot.ref = Held(slot.item)
     return sys.getrefcount(slot.item)
