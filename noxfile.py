@@ -32,6 +32,7 @@ PROGRAMS = (
     "unit/reuse/test_lazy_fork.py",
     "unit/test_propagation.py",
     "unit/reuse/test_store_programs.py",
+    "unit/reuse/test_pool_fork.py",
     "unit/guards/test_traps.py",
     "unit/guards/test_isolation.py",
     "unit/reuse/test_cache_forks.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stratatrace.errors import PoolMisuseError
 from stratatrace.wrapping import ObjectProxy
@@ -12,7 +12,7 @@ from stratatrace.wrapping import ObjectProxy
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["Borrowed", "can_stand_in", "item_of", "place_of_use", "revoke"]
+__all__ = ["Borrowed", "borrowed", "can_stand_in", "item_of", "place_of_use", "revoke"]
 
 _OURS = str(Path(__file__).parents[1])
 _MADE_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
@@ -20,6 +20,14 @@ _MADE_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 class Borrowed(ObjectProxy[Any]):
     """Stands for an object while it is out."""
+
+
+class BorrowedCallable(Borrowed):
+    """Stands for one that can be called."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self.__wrapped__(*args, **kwargs)
 
 
 class _Revoked:
@@ -73,9 +81,14 @@ def can_stand_in(item: object) -> bool:
     return False
 
 
-def revoke(borrowed: Any, message: str) -> None:
+def borrowed(item: Any) -> Borrowed:
+    """Return what stands in for *item*."""
+    return BorrowedCallable(item) if callable(item) else Borrowed(item)
+
+
+def revoke(handle: Any, message: str) -> None:
     """Have every use of it raise a `PoolMisuseError` with *message*."""
-    borrowed.__wrapped__ = _Revoked(message)
+    handle.__wrapped__ = _Revoked(message)
 
 
 def place_of_use() -> str:
@@ -96,9 +109,9 @@ def item_of(handle: object) -> Any:
     Raises:
         PoolMisuseError: It was given back.
     """
-    if type(handle) is not Borrowed:
+    if not issubclass(type(handle), Borrowed):  # What stands in for it says what it is not.
         return handle
-    item = handle.__wrapped__
+    item = cast("Borrowed", handle).__wrapped__
     if type(item) is _Revoked:
         raise PoolMisuseError(item._message)  # noqa: SLF001 -- of this file
     return item

@@ -225,7 +225,7 @@ class Requests(Returns[T]):
         if self._options.debug:
             slot.where = pool_debug.place_of_use()
             if slot.rest is item and pool_debug.can_stand_in(item):
-                item = pool_debug.Borrowed(item)
+                item = pool_debug.borrowed(item)
                 slot.handle = Tracked(item, self._ref, slot.key)
         slot.item = slot.rest
         slot.uses += 1

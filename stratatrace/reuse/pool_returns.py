@@ -144,6 +144,7 @@ class Returns(Places[T]):
         try:
             self._strip(slot, item, reason)
         finally:
+            slot.item = NOTHING  # Also where that was cut short.
             self._shelve(slot)
 
     def _strip(self, slot: Slot, item: object, reason: str) -> None:

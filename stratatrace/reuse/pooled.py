@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import inspect
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -178,10 +179,21 @@ def _add_beginning(
         return reduced
 
     construct.__name__ = "__new__"
+    construct.__signature__ = _signature_of(owner)  # type: ignore[attr-defined] # functions take any
     owner.__new__ = construct
     owner.__init__ = update_wrapper(initialise, init)
     owner.__reduce_ex__ = reduce_bare
     _bare_new[owner] = new
+
+
+def _signature_of(owner: type) -> inspect.Signature:
+    """Return what a class is called with, after the class."""
+    own = inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)
+    try:
+        signature = inspect.signature(owner)
+    except (ValueError, TypeError):
+        signature = inspect.Signature()
+    return signature.replace(parameters=[own, *signature.parameters.values()])
 
 
 # What copies and pickles begin with by default: `cls.__new__`, which would borrow.
