@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "MemoryPool", "PoolStats", "Resettable"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Resettable(Protocol):
@@ -105,10 +106,10 @@ class MemoryPool(Requests[T], Generic[T]):
 
     @overload
     @staticmethod
-    def of(pooled: type[T], /) -> MemoryPool[T]: ...
+    def of(pooled: type[U], /) -> MemoryPool[U]: ...
     @overload
     @staticmethod
-    def of(pooled: Callable[[], Lease[T]], /) -> MemoryPool[T]: ...
+    def of(pooled: Callable[[], Lease[U]], /) -> MemoryPool[U]: ...
     @staticmethod
     def of(pooled: Any, /) -> MemoryPool[Any]:
         """Return the pool of what was decorated with `pooled`.

@@ -19,6 +19,9 @@ __all__ = ["Ledger", "PoolStats", "Totals"]
 
 # Enough to know what an object costs where the heap of few calls is traced.
 _COSTS_WANTED = 5
+_MOST_EVENTS = 64
+_PATIENCE_SECONDS = 1.0
+_DISCARDED = "discarded "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +116,8 @@ class Totals(NamedTuple):
 class Ledger:
     """The counters of one pool.
 
-    Reuse is counted by each slot for itself, as nobody else has it meanwhile. What the collector
-    may call at any moment, in any thread, takes no lock: it appends, and who reads adds up.
+    Reuse is counted by each slot for itself, as nobody else has it meanwhile. All else is appended,
+    which takes no lock: it may be in a finalizer, or cut short anywhere. Who reads adds it up.
     """
 
     def __init__(self) -> None:
@@ -124,16 +127,11 @@ class Ledger:
 
     def clear(self) -> None:
         """Count from zero, with a lock that nobody holds."""
-        #: Uses, and nanoseconds of use, of objects that are gone.
-        self._retired: deque[tuple[int, int]] = deque()
-        #: An entry for each leak that is not added up yet.
-        self._leaks: deque[None] = deque()
+        #: What happened and is not added up yet: names, and by how much.
+        self._events: deque[tuple[str, int]] = deque()
         self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
-        self._discarded: Counter[str] = Counter()
-        self._cost_bytes = self._costs = 0
-        self._retired_uses = self._retired_ns = self._leaked = 0
-        self._most_reused = self._most_ns = 0
+        self._most_reused = self._most_ns = self._costs = 0
 
     @property
     def wants_cost(self) -> bool:
@@ -141,24 +139,26 @@ class Ledger:
         return self._costs < _COSTS_WANTED
 
     def retire(self, uses: int, used_ns: int) -> None:
-        """Keep what an object was used that is gone. Takes no lock."""
-        self._retired.append((uses, used_ns))
+        """Keep what an object was used that is gone."""
+        self._events.append(("retired_uses", uses))
+        self._events.append(("retired_ns", used_ns))
 
     def leaked(self) -> None:
-        """Count an object that was garbage collected while it was out. Takes no lock."""
-        self._leaks.append(None)
+        """Count an object that was garbage collected while it was out."""
+        self._events.append(("leaked", 1))
 
     def count(self, what: str, more: int = 1) -> None:
         """Add to one of the plain counters, by its name in `Totals`."""
-        with self._lock:
-            self._counts[what] += more
-            self._fold()
+        self._events.append((what, more))
+        if len(self._events) > _MOST_EVENTS and self._lock.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._lock.release()
 
     def discarded(self, reason: str) -> None:
         """Count an object that was thrown away."""
-        with self._lock:
-            self._discarded[reason] += 1
-            self._fold()
+        self.count(f"{_DISCARDED}{reason}")
 
     def created(self, took_ns: int, cost_bytes: int | None) -> None:
         """Count an object that was made.
@@ -167,44 +167,53 @@ class Ledger:
             took_ns: How long that took.
             cost_bytes: What it took of the heap, where that was measured.
         """
-        with self._lock:
-            self._counts["created"] += 1
-            self._counts["create_ns"] += took_ns
-            if cost_bytes is not None:
-                self._cost_bytes += cost_bytes
-                self._costs += 1
-            self._fold()
+        if cost_bytes is not None:
+            self.count("cost_bytes", cost_bytes)
+            self.count("costs")
+            self._costs += 1  # Threads may count as one: it says only when to stop.
+        self.count("create_ns", took_ns)
+        self.count("created")
 
     def totals(self) -> Totals:
         """Return the counters; none is ever lower than it was."""
-        with self._lock:
-            self._fold()
-            live = list(self.live.values())
-            reused = self._retired_uses + sum(max(slot.uses, 0) for slot in live)
-            use_ns = self._retired_ns + sum(slot.used_ns for slot in live)
-            # One that goes just now is in neither.
-            self._most_reused = max(self._most_reused, reused)
-            self._most_ns = max(self._most_ns, use_ns)
-            counts = self._counts
-            return Totals(
-                created=counts["created"],
-                reused=self._most_reused,
-                discarded=dict(self._discarded),
-                leaked=self._leaked,
-                timeouts=counts["timeouts"],
-                abandoned=counts["abandoned"],
-                waits=counts["waits"],
-                wait_ns=counts["wait_ns"],
-                create_ns=counts["create_ns"],
-                use_ns=self._most_ns,
-                object_bytes=round(self._cost_bytes / self._costs) if self._costs else None,
-            )
+        lock = self._lock
+        held = lock.acquire(timeout=_PATIENCE_SECONDS)
+        if not held:  # An exception that was thrown into its holder has left it behind.
+            self._lock = threading.RLock()
+        try:
+            return self._totals()
+        finally:
+            if held:
+                lock.release()
+
+    def _totals(self) -> Totals:
+        self._fold()
+        counts, live = self._counts, list(self.live.values())
+        reused = counts["retired_uses"] + sum(max(slot.uses, 0) for slot in live)
+        use_ns = counts["retired_ns"] + sum(slot.used_ns for slot in live)
+        # One that goes just now is in neither.
+        self._most_reused = max(self._most_reused, reused)
+        self._most_ns = max(self._most_ns, use_ns)
+        costs = counts["costs"]
+        return Totals(
+            created=counts["created"],
+            reused=self._most_reused,
+            discarded={
+                name.removeprefix(_DISCARDED): count
+                for name, count in counts.items()
+                if name.startswith(_DISCARDED)
+            },
+            leaked=counts["leaked"],
+            timeouts=counts["timeouts"],
+            abandoned=counts["abandoned"],
+            waits=counts["waits"],
+            wait_ns=counts["wait_ns"],
+            create_ns=counts["create_ns"],
+            use_ns=self._most_ns,
+            object_bytes=round(counts["cost_bytes"] / costs) if costs else None,
+        )
 
     def _fold(self) -> None:
-        while self._retired:
-            uses, used_ns = self._retired.popleft()
-            self._retired_uses += uses
-            self._retired_ns += used_ns
-        while self._leaks:
-            self._leaks.popleft()
-            self._leaked += 1
+        while self._events:
+            name, more = self._events.popleft()
+            self._counts[name] += more

@@ -4,14 +4,13 @@ Slots change hands without a lock: whoever takes one does so by one operation of
 dictionary that the interpreter does not split, so that nobody else has it then. That also makes it
 safe to give back from a finalizer or a signal handler that runs in the midst of any of this. Who
 adds to what is free looks for waiters *after* that, and who begins to wait looks for what is free
-after standing in line: one of the two always sees the other. Only to make a slot takes a lock.
+after standing in line: one of the two always sees the other.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import deque
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet, ref
@@ -45,9 +44,10 @@ class Places(Generic[T]):
         self._idle: list[Slot] = []
         #: Slots without one.
         self._spare: list[Slot] = []
-        #: Every slot that there is, by its number.
+        #: Every slot that was made in the first place, by its number.
         self._slots: dict[int, ref[Slot]] = {}
-        self._making = threading.RLock()
+        #: What has taken the place of one that got lost.
+        self._heirs: dict[ref[Slot], ref[Slot]] = {}
         #: Slots whose object is out, by its id.
         self._out: dict[int, Slot] = {}
         self._waiters: deque[Waiter] = deque()
@@ -71,17 +71,32 @@ class Places(Generic[T]):
         except IndexError:
             if len(self._slots) >= self._max_size:
                 return None
-        with self._making:
-            slot, reference = self._new_slot()
-            if len(self._slots) >= self._max_size:
-                return None
-            self._slots[len(self._slots)] = reference
-        return slot
+        slot, reference = self._new_slot()
+        while (number := len(self._slots)) < self._max_size:
+            if self._slots.setdefault(number, reference) is reference:
+                return slot
+        return None
 
     def _new_slot(self) -> tuple[Slot, ref[Slot]]:
         with active.own_work():
             slot = Slot(self._ref, self._ledger)
-            return slot, ref(slot)
+            reference = ref(slot)
+            hash(reference)  # It has to have one when the slot is gone.
+            return slot, reference
+
+    def _replace_lost(self) -> None:
+        """Have a place again for each slot that an exception from outside has cost."""
+        for number, reference in list(self._slots.items()):
+            latest = reference
+            while latest() is None and latest in self._heirs:
+                latest = self._heirs[latest]
+            if latest() is None:
+                slot, heir = self._new_slot()
+                # Others may look at the same moment: the first one's counts.
+                if self._heirs.setdefault(latest, heir) is heir:
+                    self._spare.append(slot)
+            elif latest is not reference:
+                self._slots[number] = latest
 
     def _take_any(self) -> Slot | None:
         try:
@@ -137,11 +152,7 @@ class Places(Generic[T]):
         for slot in list(self._out.values()):
             if slot.forsaken:
                 self._reclaim(slot)
-        with self._making:
-            for number, reference in list(self._slots.items()):
-                if reference() is None:
-                    slot, self._slots[number] = self._new_slot()
-                    self._spare.append(slot)
+        self._replace_lost()
 
     def lost(self, tracked: Tracked) -> None:
         """Take back the place of an object that was garbage collected.
@@ -186,9 +197,10 @@ class Places(Generic[T]):
         """
         self._kept += [*self._idle, *self._out.values()]
         self._inherited = dict(self._out)
-        for each in (self._idle, self._spare, self._slots, self._out, self._waiters, self._unsaid):
-            each.clear()
-        self._making = threading.RLock()
+        for line in (self._idle, self._spare, self._waiters, self._unsaid):
+            line.clear()
+        for known in (self._out, self._slots, self._heirs):
+            known.clear()
         self._ledger.live.clear()
         self._ledger.clear()
 

@@ -40,9 +40,10 @@ class Teller:
         #: The factory.
         self.made_by = describe_function(factory, Options(attributes=attributes))
         #: A request that has an object made, or waits for one.
+        request = f"acquire {name or described.name}"
         self.acquired_at = Callsite(
-            name=f"acquire {name or described.name}",
-            label=self.name,
+            name=request,
+            label=request,
             function="stratatrace.MemoryPool.acquire",
             attributes=attributes,
         )

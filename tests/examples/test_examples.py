@@ -42,6 +42,7 @@ SPANS = {
         "Gazetteer.by_square",
     },
     "locality": {"over_lists", "over_arrays"},
+    "pooled_matchers": {"Matcher", "acquire matchers", "search_all", "search_batch"},
 }
 
 
@@ -200,6 +201,22 @@ def test_each_job_has_its_own_memory(runner: Runner) -> None:
     assert of_loads == pytest.approx([count * MB for count in pages], rel=0.05)
     assert len(measured.of("count_ink")) == sum(pages)
     assert f"at most {24 + 1:3} MB held" in measured.stdout
+
+
+def test_a_pool_in_a_trace(runner: Runner) -> None:
+    """What was slow is a span, and in it is why; most batches had a matcher at once."""
+    measured = runner.measured("pooled_matchers")
+    made = measured.of("Matcher")
+    acquired = {span.id: span for span in measured.of("acquire matchers")}
+    batches = {span.id for span in measured.of("search_batch")}
+    assert 1 <= len(made) <= 2
+    assert len(batches) == 48
+    for span in made:
+        parent = acquired[str(span.parent)]
+        assert parent.attributes["stratatrace.pool.object_created"] is True
+        assert parent.parent in batches
+        assert span.attributes["stratatrace.pool.name"] == "matchers"
+    assert "1 matcher made, and used 23 times more" in measured.stdout
 
 
 def test_one_call_breaks_the_budget(runner: Runner) -> None:

@@ -16,6 +16,7 @@ from stratatrace import (
     MappedFile,
     Measurement,
     MemoryMonitor,
+    MemoryPool,
     WeakCache,
     adaptive_chunks,
     adaptive_chunks_async,
@@ -23,12 +24,15 @@ from stratatrace import (
     lazy,
     measure,
     memory_pressure,
+    pooled,
     process_stream,
     profile_memory,
     propagate,
 )
 from stratatrace.pressure import Pressure, subscribe
 from stratatrace.reuse.lazy import LazyFunction, LazyProperty
+from stratatrace.reuse.pool import Lease, PoolStats
+from stratatrace.reuse.pooled import PooledObject
 from stratatrace.streams import Chunk, Match
 
 if TYPE_CHECKING:
@@ -410,3 +414,57 @@ async def lazy_values(owner: Lazies) -> None:
     settings(5)  # type: ignore[call-arg]
     lazy(weak=1)  # type: ignore[call-overload]
     lazy(5)  # type: ignore[call-overload]
+
+
+@pooled
+class Matcher(PooledObject):
+    """Is pooled, bare."""
+
+    def match(self, line: str) -> int:
+        """Be a method."""
+        return len(line)
+
+
+@pooled(max_size=20, validate=bool)
+class Parser:
+    """Is pooled, by a call."""
+
+
+@pooled(max_size=4, reset=bytearray.clear)
+def make_buffer() -> bytearray:
+    """Be a factory function."""
+    return bytearray(10)
+
+
+async def pools() -> None:
+    """Have the factory's own type."""
+    pool = MemoryPool(Matcher, 2, 20, timeout=5, reset="close")
+    assert_type(pool, MemoryPool[Matcher])
+    assert_type(pool.acquire(timeout=None), Matcher)
+    assert_type(await pool.acquire_async(), Matcher)
+    assert_type(pool.stats(), PoolStats)
+    assert_type(pool.stats().efficiency, float)
+    with pool.lease() as matcher:
+        assert_type(matcher.match("a"), int)
+    async with pool.lease(timeout=1) as matcher:
+        assert_type(matcher, Matcher)
+    assert_type(MemoryPool(lambda: bytearray(5), reset=bytearray.clear), MemoryPool[bytearray])
+    pool.release("text")  # type: ignore[arg-type]
+    MemoryPool(5)  # type: ignore[arg-type]
+    MemoryPool(Matcher, max_size="20")  # type: ignore[arg-type]
+
+
+def pooled_classes() -> None:
+    """A pooled class is the class; a pooled function gives leases."""
+    assert_type(Matcher(), Matcher)
+    assert_type(Parser(), Parser)
+    with Matcher() as matcher:
+        assert_type(matcher, Matcher)
+    Matcher().match(5)  # type: ignore[arg-type]
+    Matcher().close()
+    assert_type(make_buffer(), Lease[bytearray])
+    with make_buffer() as buffer:
+        assert_type(buffer, bytearray)
+    assert_type(MemoryPool.of(Matcher), MemoryPool[Matcher])
+    assert_type(MemoryPool.of(make_buffer), MemoryPool[bytearray])
+    pooled(max_size="20")  # type: ignore[call-overload]
