@@ -129,7 +129,7 @@ class Ledger:
         """Count from zero, with a lock that nobody holds."""
         #: What happened and is not added up yet: names, and by how much.
         self._events: deque[tuple[str, int]] = deque()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._most_reused = self._most_ns = self._costs = 0
 
@@ -179,7 +179,7 @@ class Ledger:
         lock = self._lock
         held = lock.acquire(timeout=_PATIENCE_SECONDS)
         if not held:  # An exception that was thrown into its holder has left it behind.
-            self._lock = threading.RLock()
+            self._lock = threading.Lock()
         try:
             return self._totals()
         finally:
@@ -214,6 +214,9 @@ class Ledger:
         )
 
     def _fold(self) -> None:
-        while self._events:
-            name, more = self._events.popleft()
+        while True:
+            try:
+                name, more = self._events.popleft()
+            except IndexError:
+                return
             self._counts[name] += more

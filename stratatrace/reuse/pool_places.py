@@ -12,13 +12,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet, ref
 
 from stratatrace.recorder import active
 from stratatrace.reuse.pool_ledger import Ledger
 from stratatrace.reuse.pool_slots import Slot, Tracked
 from stratatrace.reuse.pool_waiting import CLOSED, GONE, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Places"]
 
@@ -150,8 +153,9 @@ class Places(Generic[T]):
     def _sweep(self) -> None:
         """Take back the places of objects in nobody's hands, and of slots that got lost."""
         for slot in list(self._out.values()):
+            known = slot.ref
             if slot.forsaken:
-                self._reclaim(slot)
+                self._reclaim(slot, known)
         self._replace_lost()
 
     def lost(self, tracked: Tracked) -> None:
@@ -161,10 +165,16 @@ class Places(Generic[T]):
         """
         slot = self._out.get(tracked.key)
         if slot is not None and (slot.ref is tracked or slot.handle is tracked):
-            self._reclaim(slot)
+            self._reclaim(slot, slot.ref)
 
-    def _reclaim(self, slot: Slot) -> None:
-        if self._out.pop(slot.key, None) is not slot:
+    def _reclaim(self, slot: Slot, known: Callable[[], Any] | None) -> None:
+        """Take back a place, unless it has another object by now than the one that was *known*."""
+        if self._out.get(slot.key) is not slot:
+            return
+        found = self._out.pop(slot.key, None)
+        if found is not slot or slot.ref is not known:
+            if found is not None:  # Another thread was first, and the place is in use again.
+                self._out[found.key] = found
             return
         self._ledger.leaked()
         self._unsaid.append(slot.where)
@@ -178,8 +188,11 @@ class Places(Generic[T]):
             _logger.warning(message, *arguments, exc_info=error)
 
     def _say_leaks(self) -> None:
-        while self._unsaid:
-            where = self._unsaid.popleft()
+        while True:
+            try:
+                where = self._unsaid.popleft()
+            except IndexError:
+                return
             advice = f"it was asked for at {where}" if where else "debug=True tells where"
             self._warn(
                 f"leak at {where}",

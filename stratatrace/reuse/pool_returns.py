@@ -115,7 +115,8 @@ class Returns(Places[T]):
                 if self._is_expired(each):
                     self._evict(each, "expired")
         while len(self._idle) > self._options.max_idle:
-            self._evict(self._idle[0], "surplus")
+            for each in self._idle[:1]:  # Which others may have emptied meanwhile.
+                self._evict(each, "surplus")
 
     def _evict(self, slot: Slot, reason: str) -> None:
         """Throw away what is in an idle slot, unless somebody has it meanwhile."""

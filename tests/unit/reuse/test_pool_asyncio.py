@@ -27,6 +27,12 @@ def measured() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have those who wait wake by word that comes to them, and not because they look."""
+    monkeypatch.setattr("stratatrace.reuse.pool_requests._LOOK_SECONDS", 1000.0)
+
+
 class Item:
     """Can be referred to weakly."""
 

@@ -18,6 +18,7 @@ import pytest
 from stratatrace import MemoryPool
 from stratatrace.config import Config
 from stratatrace.errors import PoolClosedError, PoolExhaustedError
+from stratatrace.reuse.pool_waiting import CLOSED, GONE, ThreadWaiter
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def measured() -> Iterator[None]:
     """Measure, and raise what fails in that."""
     with recording(Config(probe="rss")):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have those who wait wake by word that comes to them, and not because they look."""
+    monkeypatch.setattr("stratatrace.reuse.pool_requests._LOOK_SECONDS", 1000.0)
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +229,32 @@ def test_closing_wakes_who_waits(workers: Workers) -> None:
         workers.join()
 
 
+def test_who_stands_in_line_and_does_not_wait() -> None:
+    """Because of an exception between the two: what it is given is found to be lost."""
+    pool = MemoryPool(Item, max_size=1)
+    pool.release(pool.acquire())
+    pool._waiters.append(ThreadWaiter())
+    assert isinstance(pool.acquire(timeout=0), Item)
+    assert pool.stats().waiting == 0
+
+
+def test_waiters_have_one_outcome() -> None:
+    """Whichever came first; who has given up is given nothing."""
+    pool = MemoryPool(Item, max_size=2)
+    one, other = pool._take_spare(), pool._take_spare()
+    assert one is not None
+    assert other is not None
+    served, gone, late = ThreadWaiter(), ThreadWaiter(), ThreadWaiter()
+    assert served.give(one)
+    assert not served.give(other)
+    assert served.give_up() is served.wait(0) is one
+    assert gone.give_up() is GONE
+    assert not gone.give(other)
+    pool.close()
+    pool._look_again(late)
+    assert late.outcome is CLOSED
+
+
 def test_an_interrupted_wait_loses_nothing() -> None:
     """A signal's exception ends it; the request is counted, and stands in line no more."""
 
@@ -334,6 +367,7 @@ def test_exceptions_that_are_thrown_into_a_thread(  # noqa: C901 -- a thread tha
     """Wherever they land, no place is lost for good, and no object is with two."""
     # What lands in a finalizer is dropped by Python, and else kept by pytest, with its frames.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    monkeypatch.setattr("stratatrace.reuse.pool_requests._LOOK_SECONDS", 0.1)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     pool = MemoryPool(Item, max_size=2)
     done = threading.Event()

@@ -71,7 +71,9 @@ def child(mine: Connection, write_to: int) -> None:
 
 
 def main() -> None:
-    """Fork with one object idle, one with this thread, two with another, and one waiting."""
+    """Fork with an idle object, with some that are out, and with a thread that waits."""
+    quiet = MemoryPool(Connection, max_size=1)
+    quiet.release(quiet.acquire())  # To which nothing but the pool refers.
     mine, spare = pool.acquire(), pool.acquire()
     others = [pool.acquire() for _ in range(2)]
     got: list[Any] = []
