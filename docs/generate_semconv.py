@@ -55,6 +55,13 @@ PARTS = (
         (semconv.FUNCTION_NAME, semconv.CALLSITE),
         semconv.LAZY_METRICS,
     ),
+    Part(
+        "Of a pool",
+        "A `MemoryPool` tells these, in the shape of the conventions for pools of database "
+        "connections; see\n[Pools](pools.md). They carry:",
+        semconv.POOL_ATTRIBUTES,
+        semconv.POOL_METRICS,
+    ),
 )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from stratatrace.telemetry import semconv
+from stratatrace.telemetry.providers import MOST_SERIES, OVERFLOW, ByProvider
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counted", "Levels", "PoolMetrics", "Pooled", "pool_metrics"]
 
-# What the SDK itself allows for one metric before it gathers the rest.
-_MOST_SERIES = 2000
-
 _Attributes = tuple[tuple[str, str | bool], ...]
-_OVERFLOW: _Attributes = (("otel.metric.overflow", True),)
 
 
 class Levels(NamedTuple):
@@ -214,7 +210,7 @@ def _points_of(name: str, totals: Sums) -> dict[str, dict[_Attributes, Any]]:
 
 
 def _bounded(sums: Counter[_Attributes], key: _Attributes) -> _Attributes:
-    return key if key in sums or len(sums) < _MOST_SERIES else _OVERFLOW
+    return key if key in sums or len(sums) < MOST_SERIES else (OVERFLOW,)
 
 
 _SUMS = (
@@ -229,31 +225,5 @@ _SUMS = (
 )
 
 
-class _Made:
-    """The metrics of each provider."""
-
-    def __init__(self) -> None:
-        self._by_provider: WeakKeyDictionary[object, PoolMetrics] = WeakKeyDictionary()
-        self._lock = threading.RLock()
-
-    def of(self, meter_provider: MeterProvider | None) -> PoolMetrics:
-        key = PoolMetrics if meter_provider is None else meter_provider
-        with self._lock:
-            if key not in self._by_provider:
-                self._by_provider[key] = PoolMetrics(meter_provider)
-            return self._by_provider[key]
-
-    def after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        for made in list(self._by_provider.values()):
-            made.after_fork_in_child()
-
-
-def pool_metrics(meter_provider: MeterProvider | None) -> PoolMetrics:
-    """Return the metrics that are told to a provider, None being the application's."""
-    return _made.of(meter_provider)
-
-
-_made = _Made()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_made.after_fork_in_child)
+#: Returns the metrics that are told to a provider, None being the application's.
+pool_metrics = ByProvider(PoolMetrics).of

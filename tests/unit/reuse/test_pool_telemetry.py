@@ -248,7 +248,7 @@ def test_names_are_bounded(
     sink: ListSink, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pools with a name of their own for each request do not fill the memory."""
-    monkeypatch.setattr(module, "_MOST_SERIES", 2)
+    monkeypatch.setattr(module, "MOST_SERIES", 2)
     for number in range(5):
         pool = MemoryPool(bytearray, reset=None, name=f"request {number}")
         pool.release(pool.acquire())

@@ -16,8 +16,14 @@ METRICS: tuple[semconv.Metric, ...] = (
     *semconv.STORE_METRICS,
     *semconv.CACHE_METRICS,
     *semconv.LAZY_METRICS,
+    *semconv.POOL_METRICS,
 )
-OF_METRICS = (semconv.MONITOR_ATTRIBUTES, semconv.STORE_ATTRIBUTES, semconv.CACHE_ATTRIBUTES)
+OF_METRICS = (
+    semconv.MONITOR_ATTRIBUTES,
+    semconv.STORE_ATTRIBUTES,
+    semconv.CACHE_ATTRIBUTES,
+    semconv.POOL_ATTRIBUTES,
+)
 NAMES = [[a.name for a in each] for each in (semconv.SPAN_ATTRIBUTES, METRICS, *OF_METRICS)]
 UNITS = {"By", "s", "1", "By/s"}
 # Of what is counted, in braces and in the singular.
@@ -25,15 +31,6 @@ COUNTED = re.compile(r"\{([a-z]+[^s]|miss|process)\}")
 
 
 @pytest.mark.parametrize("names", NAMES)
-NAMES = [a.name for a in semconv.SPAN_ATTRIBUTES]
-UNITS = {"By", "s", "1", "{call}", "{error}", "{limit}", "By/s", "{process}", "{alert}"}
-UNITS |= {"{object}", "{request}", "{timeout}"}
-METRICS = (*semconv.METRICS, *semconv.MONITOR_METRICS, *semconv.POOL_METRICS)
-MONITOR_NAMES = [a.name for a in semconv.MONITOR_ATTRIBUTES]
-POOL_NAMES = [a.name for a in semconv.POOL_ATTRIBUTES]
-
-
-@pytest.mark.parametrize("names", [NAMES, [m.name for m in METRICS], MONITOR_NAMES, POOL_NAMES])
 def test_names_are_unique_and_well_formed(names: list[str]) -> None:
     """Lowercase, dotted, in our namespace or one of the stable ones, and without `_total`."""
     assert len(set(names)) == len(names)
