@@ -62,7 +62,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, and what two type checkers make of the public API."""
-    install_wheel(session, "types", "e2e", "docs")
+    install_wheel(session, "types", "e2e", "docs", "bench")
     session.run("mypy")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
