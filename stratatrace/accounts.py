@@ -190,8 +190,16 @@ class Account:
             self._own_bytes -= _LEVEL_OBJECT_BYTES + dropped_bytes
             return taken_bytes
 
+    def before_fork(self) -> None:
+        """Have no other thread hold the lock."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
     def after_fork_in_child(self) -> None:
-        """Forget the parent's tabs, and a lock that another of its threads may have held."""
+        """Forget the parent's tabs, and the lock that is held there."""
         self.probe.after_fork_in_child()
         self._lock = threading.RLock()
         self._tabs = [Tab()]

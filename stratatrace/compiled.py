@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["HighWaterAccount", "NativeAccount"]
 
 
-class NativeAccount(_counters.HeapAccount):
+class _Unlocked:
+    """An account that no thread can be in the midst of: it is changed while the GIL is held."""
+
+    def before_fork(self) -> None:
+        """Do nothing."""
+
+    def after_fork_in_parent(self) -> None:
+        """Do nothing."""
+
+
+class NativeAccount(_Unlocked, _counters.HeapAccount):
     """The ledger of the heap of whichever thread uses it.
 
     Our own work is left out: the thread's counters are put back to where they stood before it.
@@ -39,7 +49,7 @@ class NativeAccount(_counters.HeapAccount):
         _counters.after_fork_in_child()
 
 
-class HighWaterAccount(_counters.ResidentAccount):
+class HighWaterAccount(_Unlocked, _counters.ResidentAccount):
     """The ledger of the process's resident memory, by the kernel's high-water mark (Linux)."""
 
     tab = _counters.Tab

@@ -29,7 +29,7 @@ from stratatrace.probes import (
     resident_probe,
 )
 from stratatrace.scoring import SCORERS, Baseline
-from stratatrace.telemetry.metrics import metric_sink
+from stratatrace.telemetry.metrics import metric_sinks
 from stratatrace.telemetry.monitors import monitor_metrics
 from stratatrace.telemetry.spans import SpanSink
 from stratatrace.windows import Accounts
@@ -94,7 +94,7 @@ class Recorder:
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
         # They outlive the recorder: instruments are made once, and their sums go on growing.
-        self.metrics = metric_sink(meter_provider)
+        self.metrics = metric_sinks.of(meter_provider)
         self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
@@ -256,6 +256,7 @@ class Recorder:
         self.work.after_fork_in_child()
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
+        metric_sinks.after_fork_in_child()
 
 
 def _heap_account(probe: NativeProbe | TracemallocProbe) -> HeapAccount:
@@ -277,7 +278,7 @@ def _resident_account(probe: ResidentProbe) -> AnyAccount:
 class _Active:
     """The recorder in force, and the one global that a program changes."""
 
-    __slots__ = ("_lock", "_recorder", "configured", "enabled")
+    __slots__ = ("_forking", "_lock", "_recorder", "configured", "enabled")
 
     def __init__(self) -> None:
         #: Whether decorated functions measure at all; all that the disabled path looks at.
@@ -286,6 +287,8 @@ class _Active:
         self.configured = False
         self._recorder: Recorder | None = None
         self._lock = threading.RLock()
+        #: The accounts that threads hold while they fork.
+        self._forking: dict[int, Accounts] = {}
 
     @property
     def started(self) -> bool:
@@ -345,9 +348,25 @@ class _Active:
             self.install(previous)
             self.configured = configured
 
+    def before_fork(self) -> None:
+        """Fork while no other thread is in the midst of an account.
+
+        In the child the collector may run, and look at an account, before anything of ours does.
+        """
+        if self._recorder is not None:
+            accounts = self._forking[threading.get_ident()] = self._recorder.accounts
+            accounts.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Let other threads go on."""
+        accounts = self._forking.pop(threading.get_ident(), None)
+        if accounts is not None:
+            accounts.after_fork_in_parent()
+
     def after_fork_in_child(self) -> None:
         """Take over the recorder in a forked child."""
         self._lock = threading.RLock()
+        self._forking.clear()
         if self._recorder is None:
             return
         try:
@@ -371,4 +390,8 @@ def _config_of_environment() -> Config:
 active = _Active()
 readings.own_work = active.own_work
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=active.after_fork_in_child)
+    os.register_at_fork(
+        before=active.before_fork,
+        after_in_parent=active.after_fork_in_parent,
+        after_in_child=active.after_fork_in_child,
+    )

@@ -108,6 +108,12 @@ class Account(Protocol):
     def release(self, tab: Any, /) -> object:
         """Charge *tab* no more."""
 
+    def before_fork(self) -> None:
+        """Have no other thread be in the midst of it while the process forks."""
+
+    def after_fork_in_parent(self) -> None:
+        """Let others go on."""
+
     def after_fork_in_child(self) -> None:
         """Make the account, and its probe, the child's own."""
 

@@ -40,6 +40,18 @@ class Accounts:
         """Whether a window is open on any of them."""
         return any(account is not None and account.charging for account in (self.rss, self.heap))
 
+    def before_fork(self) -> None:
+        """Wait until no other thread is in the midst of one."""
+        for account in (self.rss, self.heap):
+            if account is not None:
+                account.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Let other threads go on."""
+        for account in (self.heap, self.rss):
+            if account is not None:
+                account.after_fork_in_parent()
+
     def after_fork_in_child(self) -> None:
         """Make the accounts the child's own."""
         for account in (self.rss, self.heap):

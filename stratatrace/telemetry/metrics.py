@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stratatrace.measurement import Callsite, Measurement, Sums
     from stratatrace.typing import Scope, SumsSource
 
-__all__ = ["MetricSink", "metric_sink"]
+__all__ = ["MetricSink", "metric_sinks"]
 
 
 class _Totals:
@@ -240,5 +240,5 @@ def _highest(so_far: int | None, more: int | None) -> int | None:
     return so_far if more is None or (so_far is not None and so_far >= more) else more
 
 
-#: Returns the metrics that are told to a provider, None being the application's.
-metric_sink = ByProvider(MetricSink).of
+#: To make a sum zero reads what is measured, of which the recorder makes an end first.
+metric_sinks = ByProvider(MetricSink, at_fork=False)

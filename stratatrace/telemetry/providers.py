@@ -34,15 +34,19 @@ class ByProvider(Generic[Instruments]):
 
     Args:
         make: Makes those of a provider, None being the application's, set before or later.
+        at_fork: Whether they count from zero in a forked child by themselves; else somebody calls
+            `after_fork_in_child` when it is time.
     """
 
-    def __init__(self, make: Callable[[MeterProvider | None], Instruments]) -> None:
+    def __init__(
+        self, make: Callable[[MeterProvider | None], Instruments], *, at_fork: bool = True
+    ) -> None:
         self._make = make
         self._made: WeakKeyDictionary[object, Instruments] = WeakKeyDictionary()
         # Reentrant: a collection may run a finalizer that asks as well.
         self._lock = threading.RLock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork_in_child)
+        if at_fork and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.after_fork_in_child)
 
     def of(self, meter_provider: MeterProvider | None) -> Instruments:
         """Return the instruments of a provider."""
@@ -52,7 +56,8 @@ class ByProvider(Generic[Instruments]):
                 self._made[key] = self._make(meter_provider)
             return self._made[key]
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Have all of them count from zero."""
         self._lock = threading.RLock()
         for instruments in list(self._made.values()):
             instruments.after_fork_in_child()

@@ -65,3 +65,41 @@ def test_nothing_is_left_open(forked: dict[str, Any], process: str) -> None:
     assert (told["heap charging"], told["rss charging"]) == (False, False)
     assert told["tracing"] is False
     assert told["failures"] == 0
+
+
+def test_a_collection_that_comes_before_us_does_not_hang() -> None:
+    """Whoever was in the midst of an account when the process forked is not there to leave it."""
+    program = """
+import gc, os, threading, time
+os.register_at_fork(after_in_child=gc.collect)  # Before anything of ours.
+from stratatrace import profile_memory
+from stratatrace.config import Config
+from stratatrace.recorder import active
+from stratatrace.testing import recording
+
+over = threading.Event()
+
+def hold():
+    while not over.is_set():
+        with active.recorder.accounts.heap._lock:
+            time.sleep(0.005)
+
+@profile_memory
+def fork():
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+with recording(Config(probe="tracemalloc"), strict=False):
+    thread = threading.Thread(target=hold)
+    thread.start()
+    fork()
+    over.set()
+    thread.join()
+print("done")
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("done\n", "")
