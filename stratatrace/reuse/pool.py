@@ -61,6 +61,8 @@ class MemoryPool(Requests[T], Generic[T]):
             method.
         timeout: Seconds that a request waits when all are out; 0 fails at once, None waits for
             ever.
+        shrink_under_pressure: Whether to throw away idle objects while memory runs short: half of
+            them at a warning, all where it is critical; see `stratatrace.memory_pressure`.
         eager: Make the first *initial_size* objects now.
         debug: Hand out stand-ins, which raise when they are used after they were given back, and
             remember where each object was asked for.
@@ -83,6 +85,7 @@ class MemoryPool(Requests[T], Generic[T]):
         validate: str | Callable[[T], object] | None = None,
         dispose: str | Callable[[T], object] | None = None,
         timeout: float | None = 30.0,
+        shrink_under_pressure: bool = True,
         eager: bool = False,
         debug: bool = False,
         name: str | None = None,
@@ -97,6 +100,7 @@ class MemoryPool(Requests[T], Generic[T]):
             validate=validate,
             dispose=dispose,
             timeout=timeout,
+            shrink_under_pressure=shrink_under_pressure,
             debug=debug,
             name=name,
         )

@@ -38,6 +38,7 @@ class PoolOptions:
         "name",
         "reset",
         "reset_method",
+        "shrink_under_pressure",
         "timeout",
         "validate",
     )
@@ -53,6 +54,7 @@ class PoolOptions:
         validate: str | Callable[[Any], object] | None,
         dispose: str | Callable[[Any], object] | None,
         timeout: float | None,
+        shrink_under_pressure: bool,
         debug: bool,
         name: str | None,
     ) -> None:
@@ -69,6 +71,7 @@ class PoolOptions:
             raise InvalidValueError(msg)
         self.max_age_ns = None if age is None or math.isinf(age) else int(age * 1e9)
         self.timeout = checked_seconds("timeout", timeout)
+        self.shrink_under_pressure = bool(shrink_under_pressure)
         self.debug = bool(debug)
         self.name = Options(name=name).name
         #: The name of the method that an object is reset by.

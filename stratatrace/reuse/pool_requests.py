@@ -192,6 +192,7 @@ class Requests(Returns[T]):
             with active.own_work():
                 self._fit(slot, item)
                 self._teller.made(took_ns, call.kept)
+                self._watch_pressure()
         except BaseException:
             slot.empty()
             self._shelve(slot)

@@ -6,12 +6,14 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeVar
 
 from stratatrace.errors import PoolMisuseError
+from stratatrace.pressure import subscribe
 from stratatrace.reuse import pool_debug
 from stratatrace.reuse.pool_places import Places
 from stratatrace.reuse.pool_slots import NOTHING, Slot
 from stratatrace.reuse.pool_waiting import CLOSED
 
 if TYPE_CHECKING:
+    from stratatrace.pressure import Pressure, Subscription
     from stratatrace.reuse.pool_options import PoolOptions
 
 __all__ = ["Returns"]
@@ -33,6 +35,8 @@ class Returns(Places[T]):
     def __init__(self, name: str, options: PoolOptions) -> None:
         super().__init__(name, options.max_size)
         self._options = options
+        # By what it has word of memory pressure; a dictionary, so that of two threads one sets it.
+        self._watching: dict[str, Subscription] = {}
         #: Whether there is something to look after when an object has come back.
         self._tidies = options.max_age_ns is not None or options.max_idle < options.max_size
 
@@ -126,8 +130,31 @@ class Returns(Places[T]):
             return
         self._throw_away(slot, slot.item, reason)
 
+    def _watch_pressure(self) -> None:
+        """Have word of memory pressure from now on: there is something that could be let go."""
+        if not self._options.shrink_under_pressure or self._closed:
+            return
+        subscription = self._watching.get("pressure")
+        if subscription is not None:
+            subscription.keep_watching()
+            return
+        subscription = subscribe(self._shrink)
+        if self._watching.setdefault("pressure", subscription) is not subscription:
+            subscription.close()
+
+    def _shrink(self, pressure: Pressure) -> None:
+        """Throw away what is idle while memory runs short: half of it, or all."""
+        if pressure.level == "normal":
+            return
+        idle = self._idle[:]
+        for each in idle if pressure.level == "critical" else idle[: len(idle) // 2]:
+            self._evict(each, "pressure")
+
     def _dismiss(self) -> None:
         """Let go of all that is idle, and of who waits: the pool is closed."""
+        subscription = self._watching.pop("pressure", None)
+        if subscription is not None:
+            subscription.close()
         while True:
             try:
                 self._waiters.popleft().give(CLOSED)

@@ -86,6 +86,7 @@ def pooled(
     validate: str | Callable[[Any], object] | None = None,
     dispose: str | Callable[[Any], object] | None = None,
     timeout: float | None = 30.0,
+    shrink_under_pressure: bool = True,
     eager: bool = False,
     debug: bool = False,
     name: str | None = None,

@@ -410,8 +410,8 @@ POOL_STATE = Attribute(
 POOL_REASON = Attribute(
     "stratatrace.pool.reason",
     "string",
-    "Why objects were thrown away: `asked`, `closed`, `expired`, `forked`, `invalid`, `reset` (it "
-    "raised) or `surplus`. Of the discarded only.",
+    "Why objects were thrown away: `asked`, `closed`, `expired`, `forked`, `invalid`, `pressure` "
+    "(memory ran short), `reset` (it raised) or `surplus`. Of the discarded only.",
 )
 
 #: What the metrics of a pool carry.

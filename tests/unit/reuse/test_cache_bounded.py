@@ -22,12 +22,8 @@ from stratatrace.pressure.sources import readings
 from stratatrace.pressure.watching import watcher
 from stratatrace.testing import recording, under_pressure
 
-from .cache_pressure import nobody_watches_afterwards
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["nobody_watches_afterwards"]
 
 
 class Clock:

@@ -20,12 +20,9 @@ from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.reuse import cache_flights
 from stratatrace.testing import recording
 
-from .cache_pressure import nobody_watches_afterwards
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["nobody_watches_afterwards"]
 
 bounded = cached(max_entries=100)
 

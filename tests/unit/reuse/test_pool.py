@@ -22,10 +22,13 @@ from stratatrace.errors import (
     PoolExhaustedError,
     PoolMisuseError,
 )
-from stratatrace.testing import recording
+from stratatrace.pressure.watching import watcher
+from stratatrace.testing import recording, under_pressure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from stratatrace.pressure.reading import Level
 
 _numbers = itertools.count()
 
@@ -647,3 +650,29 @@ def test_nothing_is_logged_where_all_is_well(caplog: pytest.LogCaptureFixture) -
             pass
     pool.close()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("level", "left"), [("warning", 2), ("critical", 0)])
+def test_idle_objects_go_while_memory_runs_short(level: Level, left: int) -> None:
+    """Those that were idle longest; what is out stays out, and is kept when it comes back."""
+    pool = MemoryPool(Matcher, initial_size=5, max_size=5)
+    out = pool.acquire()
+    assert (pool.stats().idle, pool.stats().used) == (4, 1)
+    with under_pressure(level):
+        assert pool.stats().idle == left
+    assert pool.stats().discarded_by["pressure"] == 4 - left
+    pool.release(out)
+    assert pool.stats().idle == left + 1
+
+
+def test_idle_objects_stay_where_that_was_said() -> None:
+    """And nobody watches for it, as nobody does for a pool that is empty or closed."""
+    kept = MemoryPool(Matcher, shrink_under_pressure=False)
+    empty, closed = MemoryPool(Matcher), MemoryPool(Matcher)
+    kept.release(kept.acquire())
+    closed.release(closed.acquire())
+    closed.close()
+    assert not watcher._subscriptions
+    with under_pressure("critical"):
+        assert kept.stats().idle == 1
+    assert empty.stats().idle == 0

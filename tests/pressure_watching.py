@@ -18,11 +18,12 @@ __all__ = ["nobody_watches_afterwards"]
 
 @pytest.fixture(autouse=True)
 def nobody_watches_afterwards() -> Iterator[None]:
-    """Have the thread end that the test's caches have started."""
+    """Have the thread end that the test's caches, pools and lazy values have started."""
     yield
-    gc.collect()
-    for subscription in list(watcher._subscriptions):
-        subscription.close()
-    for thread in threading.enumerate():
-        if thread.name == "stratatrace-pressure":
+    watching = [t for t in threading.enumerate() if t.name == "stratatrace-pressure"]
+    if watching:
+        gc.collect()
+        for subscription in list(watcher._subscriptions):
+            subscription.close()
+        for thread in watching:
             thread.join(10)
