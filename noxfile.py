@@ -94,7 +94,10 @@ def coverage(session: nox.Session) -> None:
     left_out = [f"--ignore={path}" for path in to_the_byte]
     session.run("coverage", "run", pytest, *IN_PROCESS, *left_out, "-k", "not to_its_caller")
     # The others run nothing of the package that these do not, or run as a user who may not write.
-    others = {"tests/parity", "tests/docs", "tests/examples", "tests/unit/guards/test_traps.py"}
+    others = {
+        *("tests/parity", "tests/docs", "tests/examples", "tests/property"),
+        "tests/unit/guards/test_traps.py",
+    }
     covered = (path for path in OF_PROGRAMS if path not in others)
     session.run("coverage", "run", pytest, *covered)
     session.run("coverage", "combine", "--quiet")

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import MemoryLimitExceeded, memory_limit
 from stratatrace.accounts import Account
@@ -52,6 +53,7 @@ class Stray(Exception):  # noqa: N818 -- it stands for whatever is fired at a th
     """An asynchronous exception of somebody else's."""
 
 
+@untraced
 def test_an_exception_that_comes_as_exit_is_called() -> None:
     """Before its first line has run: the block is gone, and nobody has closed it."""
     have_watchdog_running()
@@ -78,6 +80,7 @@ def test_an_exception_that_comes_as_exit_is_called() -> None:
     assert orphans
 
 
+@untraced
 @pytest.mark.parametrize("delay", range(12))
 def test_an_exception_at_any_moment(delay: int) -> None:
     """Of entering and leaving: what is left is nothing."""

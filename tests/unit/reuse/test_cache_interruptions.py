@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tracing import untraced
+
 PROGRAM = """
 import ctypes, random, threading, time
 from stratatrace import BoundedCache, WeakCache
@@ -69,6 +71,7 @@ print("whole", cache.stats().evictions.get("interrupted", 0) > 0)
 """
 
 
+@untraced
 def test_they_leave_no_lock_taken_and_nothing_half_done() -> None:
     """Some of them land in the midst of a change, which then empties the cache."""
     ran = subprocess.run(

@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import MemoryPool
 from stratatrace.config import Config
@@ -361,6 +362,7 @@ def test_many_threads(workers: Workers, seed: int) -> None:
     drained(pool)
 
 
+@untraced
 def test_exceptions_that_are_thrown_into_a_thread(  # noqa: C901 -- a thread that survives them
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
