@@ -13,6 +13,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import BoundedCache
 from stratatrace.config import Config
@@ -560,6 +561,7 @@ def test_it_goes_with_its_last_reference() -> None:
         gc.enable()
 
 
+@untraced
 def test_measuring_a_value_is_not_charged_to_the_call() -> None:
     """Only what it keeps is."""
     from stratatrace import measure  # noqa: PLC0415 -- beside what it is for

@@ -9,6 +9,7 @@ import pickle
 from typing import Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import lazy, profile_memory
 from stratatrace.config import Config
@@ -284,6 +285,7 @@ def test_the_computation_is_measured() -> None:
         assert table.measurement.error_type == "KeyError"
 
 
+@untraced
 def test_the_computation_is_its_callers_too(sink: ListSink) -> None:
     """Nothing of ours is charged with it, and later calls take nothing."""
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import CompressedStore, measure
 from stratatrace.errors import (
@@ -420,6 +421,7 @@ def test_a_key_may_use_the_store(tmp_path: Path) -> None:
     assert (left.memory_bytes, left.raw_bytes, left.spilled_bytes) == (0, 0, 0)
 
 
+@untraced
 def test_what_calls_set_and_spill_adds_up(tmp_path: Path) -> None:
     """A call is charged for what it sets, and credited with what it spills: the sum is what is."""
     store = CompressedStore[int, bytes](codec="bytes", max_bytes=300_000, spill=tmp_path)
