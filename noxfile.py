@@ -96,7 +96,8 @@ def coverage(session: nox.Session) -> None:
     # The others run nothing of the package that these do not, or run as a user who may not write.
     others = {
         *("tests/parity", "tests/docs", "tests/examples", "tests/property"),
-        "tests/unit/guards/test_traps.py",
+        *(f"tests/{path}" for path in PROGRAMS if path.startswith("unit/reuse")),
+        *("tests/unit/guards/test_traps.py", "tests/unit/guards/test_monitor_programs.py"),
     }
     covered = (path for path in OF_PROGRAMS if path not in others)
     session.run("coverage", "run", pytest, *covered)
