@@ -195,7 +195,7 @@ class _Child:
             self._receiver.close()
             msg = "a daemonic process, such as a pool's worker, cannot have children: run it there"
             raise IsolationError(msg) from error
-        except BaseException:
+        except BaseException:  # An interrupt as well leaves nobody to close it.
             self._receiver.close()
             raise
         finally:

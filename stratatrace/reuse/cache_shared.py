@@ -102,7 +102,7 @@ class SharedStore(Generic[K, V]):
                 result = operation(store)
                 while self._deferred:
                     self._deferred.popleft()(self._store)
-            except BaseException:
+            except BaseException:  # Wherever it was cut short, what is there cannot be trusted.
                 self._counts.evictions["interrupted"] += store.count
                 self._start_anew(store)
                 raise

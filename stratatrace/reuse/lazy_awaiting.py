@@ -213,7 +213,7 @@ def _start(sought: Sought, shared: _Shared) -> None:
     work = _run(sought, shared)
     try:
         task = shared.loop.create_task(work, name=f"lazy {sought.recipe.callsite.name}")
-    except BaseException:
+    except BaseException:  # Who waits for it would wait for ever.
         work.close()
         _leave(sought.key, shared)
         raise

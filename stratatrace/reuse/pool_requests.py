@@ -163,7 +163,7 @@ class Requests(Returns[T]):
             self._warn(
                 "validate", "pool %s: validate raised, which tells invalid", self._name, error=True
             )
-        except BaseException:
+        except BaseException:  # An interrupt: whether the object is valid nobody knows.
             self._throw_away(slot, item, "invalid")
             raise
         self._strip(slot, item, "invalid")
@@ -193,7 +193,7 @@ class Requests(Returns[T]):
                 self._fit(slot, item)
                 self._teller.made(took_ns, call.kept)
                 self._watch_pressure()
-        except BaseException:
+        except BaseException:  # Else its place would be lost to the pool.
             slot.empty()
             self._shelve(slot)
             raise
