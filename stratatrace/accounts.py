@@ -1,7 +1,6 @@
 """Accounts: who is charged with what a probe counts.
 
-An `Account` is the ledger of one source of numbers. A `Tab` is what one window has run up on one
-account.
+An `Account` is the ledger of one source of numbers; its tabs and lines are those of `lines`.
 
 The kernel and tracemalloc keep one peak each, and whoever resets it for a new window erases it for
 all others. So every stretch between two looks is *folded*: its peak is kept in the newest open tab,
@@ -17,9 +16,13 @@ from __future__ import annotations
 
 import _thread
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from stratatrace.lines import Line, Tab
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stratatrace.probes import Leftovers
     from stratatrace.typing import Probe
 
@@ -36,36 +39,11 @@ _CALIBRATIONS = 5
 _NO_SMALL_INT = 1 << 20
 
 
-class Tab:
-    """What one window has run up on one account."""
-
-    __slots__ = (
-        "base_bytes",
-        "charged",
-        "failed",
-        "net_bytes",
-        "open",
-        "peak_bytes",
-        "top_bytes",
-    )
-
-    def __init__(self) -> None:
-        #: The account's level at which this tab stands at zero.
-        self.base_bytes = 0
-        #: The account's highest level since this tab, and none newer, was open.
-        self.top_bytes = 0
-        #: What was run up until the last release, and the highest that it ever stood.
-        self.net_bytes = 0
-        self.peak_bytes = 0
-        self.open = False
-        #: Whether it was ever open.
-        self.charged = False
-        #: Whether the probe could not be read at one of its ends: then the rest means nothing.
-        self.failed = False
-
-
 class Account:
     """The ledger of one probe: its level, less what stratatrace itself has taken.
+
+    It counts for the whole process: what other threads do while a thread is on a line is charged
+    there, and only one thread at a time can be on a line that is not the process's own.
 
     Thread-safe. The lock is reentrant because a garbage collection may run a finalizer, and that a
     measured function, inside any of these methods.
@@ -86,9 +64,10 @@ class Account:
         self._leftovers = leftovers
         # How many holds our own work is within; a collection within it is nothing new.
         self._own_depth = 0
-        # The first is never closed: a list that is emptied would give its storage back, and take
-        # it again while somebody is charged.
-        self._tabs = [Tab()]
+        self._base = self._line = Line()
+        # The thread that is on a line; 0 while none is.
+        self._follower = 0
+        self._open = 0
         self._own_bytes = 0
         self._lock = threading.RLock()
         self._calibrated = False
@@ -109,14 +88,16 @@ class Account:
                 if self._leftovers is not None and not self.charging:
                     self._leftovers.forget()
                 held_bytes = self._fold()
-            tab.top_bytes = held_bytes
-            tab.base_bytes = held_bytes - tab.net_bytes
+            line = tab.line = self._line if self.followed else self._base
+            tab.top_bytes = held_bytes if line is self._line else line.level_bytes
+            tab.base_bytes = tab.top_bytes - tab.net_bytes
             if looks_again:
                 self._resume(held_bytes)
             self._own_depth = 0
             tab.failed = failed
             tab.open = tab.charged = True
-            self._tabs.append(tab)
+            line.open(tab)
+            self._open += 1
 
     def release(self, tab: Tab, /) -> int:
         """Charge *tab* no more; return the account's level, for `unhold`."""
@@ -128,8 +109,12 @@ class Account:
                 tab.failed = True
                 raise
             finally:
-                self._remove(tab)
-            tab.net_bytes = level_bytes - tab.base_bytes - self._empty_net_bytes
+                line = tab.line or self._base
+                line.remove(tab)
+                self._open -= 1
+            # Another line stands where it was left.
+            at_bytes = level_bytes if line is self._line else line.level_bytes
+            tab.net_bytes = at_bytes - tab.base_bytes - self._empty_net_bytes
             top_bytes = tab.top_bytes - tab.base_bytes - self._empty_peak_bytes
             tab.peak_bytes = max(tab.peak_bytes, top_bytes, tab.net_bytes)
             return level_bytes
@@ -190,6 +175,69 @@ class Account:
             self._own_bytes -= _LEVEL_OBJECT_BYTES + dropped_bytes
             return taken_bytes
 
+    def line(self) -> Line:
+        """Return a new line of execution, on behalf of the one that runs."""
+        return Line(self._line if self.followed else self._base)
+
+    def run(self, line: Line, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call *function* as a part of *line*."""
+        entered = self._enter(line)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if entered:
+                self._leave(line)
+
+    def send(self, line: Line, coroutine: Any, value: Any, /) -> Any:
+        """Run the next step of *coroutine* as a part of *line*."""
+        return self.run(line, coroutine.send, value)
+
+    def collected(self, time_ns: int, reclaimed_bytes: int, /) -> None:
+        """Do nothing: windows take differences of what the collector did in the process."""
+
+    @property
+    def followed(self) -> bool:
+        """Whether the calling thread is on a line that is not the process's own."""
+        return self._follower == threading.get_ident()
+
+    def _enter(self, line: Line) -> bool:
+        """Come to a line; return False where the thread stays where it is."""
+        with self._lock:
+            free = not self._follower or self.followed
+            if not free or self._own_depth or line is self._base or line.outer is not None:
+                return False
+            self._move(self._line, line)
+            line.outer, self._line = self._line, line
+            line.top_bytes = line.entered_bytes = line.level_bytes
+            self._follower = threading.get_ident()
+            return True
+
+    def _leave(self, line: Line) -> None:
+        with self._lock:
+            outer, line.outer = line.outer, None
+            if outer is None or self._line is not line:
+                return  # Of a fork's parent.
+            entered_bytes = line.entered_bytes
+            self._move(line, outer)
+            self._line = outer
+            line.entered_bytes = line.level_bytes
+            if outer is self._base:
+                self._follower = 0
+            line.charge_clients(line.level_bytes - entered_bytes, line.top_bytes - entered_bytes)
+
+    def _move(self, left: Line, come_to: Line) -> None:
+        """Note where one line stands, and go on from where the other does."""
+        if not self._open:  # Then nobody asks, and the probe may have nothing to read.
+            return
+        try:
+            left.level_bytes = self._fold()
+            self._resume(come_to.level_bytes)
+            self._own_depth = 0
+        except Exception:
+            for line in (left, come_to):
+                for tab in line.tabs:
+                    tab.failed = True
+
     def before_fork(self) -> None:
         """Have no other thread hold the lock."""
         self._lock.acquire()
@@ -202,19 +250,10 @@ class Account:
         """Forget the parent's tabs, and the lock that is held there."""
         self.probe.after_fork_in_child()
         self._lock = threading.RLock()
-        self._tabs = [Tab()]
+        self._base = self._line = Line()
+        self._follower = self._open = 0
         self._own_depth = 0
         self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
-
-    def _remove(self, tab: Tab) -> None:
-        tabs = self._tabs
-        position = len(tabs) - 1
-        while tabs[position] is not tab:  # Newer tabs that are still open: their tops are ours too.
-            tab.top_bytes = max(tab.top_bytes, tabs[position].top_bytes)
-            position -= 1
-        del tabs[position]
-        below = tabs[position - 1]
-        below.top_bytes = max(below.top_bytes, tab.top_bytes)
 
     def _fold(self) -> int:
         """Begin a stretch of our own: keep the peak of the one that ends; return the level."""
@@ -239,14 +278,13 @@ class Account:
 
     def _look(self) -> int:
         level_bytes, peak_bytes = self.probe.mark()
-        newest = self._tabs[-1]
-        newest.top_bytes = max(newest.top_bytes, peak_bytes - self._own_bytes)
+        self._line.fold(peak_bytes - self._own_bytes)
         return level_bytes - self._own_bytes
 
     @property
     def charging(self) -> bool:
         """Whether any tab is open."""
-        return len(self._tabs) > 1
+        return self._open > 0
 
     @property
     def alone(self) -> bool:

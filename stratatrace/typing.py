@@ -152,6 +152,26 @@ class HeapAccount(Account, Protocol):
         """Go on charging; return the bytes that were taken since the hold began."""
         ...
 
+    def collected(self, time_ns: int, reclaimed_bytes: int, /) -> None:
+        """Learn of a collection that ran in this thread."""
+
+    @property
+    def followed(self) -> bool:
+        """Whether a line runs that is not the thread's, or the process's, own."""
+        ...
+
+    def line(self) -> Any:
+        """Return a new line of execution, on behalf of the one that runs."""
+        ...
+
+    def run(self, line: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call *function* as a part of *line*."""
+        ...
+
+    def send(self, line: Any, coroutine: Any, value: Any, /) -> Any:
+        """Run the next step of *coroutine* as a part of *line*."""
+        ...
+
 
 class Scope(Protocol):
     """What a call's telemetry needs between its first and its last step: a span made current."""

@@ -1,13 +1,7 @@
 /* Accounts: whom the counters' numbers are charged to.
 
-   A *tab* is what one call has run up. The tabs that are open stand in a list, the newest first: one
-   list for each thread's heap, and one for the resident memory of the process. Each list has one peak,
-   which is set back when a tab is opened or closed, so every stretch in between is *folded*: its peak
-   is kept in the newest tab, and handed down to the one below when that is closed.
-
-   A list has a reference to the owner of each of its tabs. Where nobody else has one any more, the tab
-   is *abandoned*, as it is when somebody closes it who has no way to the list: an exception that is
-   thrown into a thread may come between the beginning of a call and whoever was to end it.
+   The heap's has tabs for each line of execution (_lines.h); the resident memory is the process's, and so
+   are its tabs.
 
    Our own work is charged to nobody: the counters are put back to where they stood when it began. */
 #ifndef STRATATRACE_ACCOUNTS_H
@@ -16,141 +10,11 @@
 #include "structmember.h"
 
 #include "_freelists.h"
-#include "_map.h"
-
-/* --- Tabs ---------------------------------------------------------------------------------------- */
-
-typedef struct Tab {
-    struct Tab *below; /* The next older one that is open. */
-    struct Tab *twin;  /* The other tab of the same owner, where it has two. */
-    PyObject *owner;   /* What this is a part of. */
-    int64_t base;      /* The level at which this tab stands at zero. */
-    int64_t top;       /* The highest level since this tab, and none newer, was open. */
-    int64_t net;       /* What was run up until the last release, and the highest it ever stood. */
-    int64_t peak;
-    int64_t allocated; /* Gross; less the counters' sums while the tab is open. */
-    int64_t allocations;
-    /* The rest is of tabs of the heap. */
-    int64_t thread;    /* In which it was last opened, */
-    int64_t counting;  /* under which start of counting, */
-    int32_t own_depth; /* within how many holds, */
-    int64_t works;     /* of which stretch of our work. */
-    char listed;       /* Whether it stands in a list; then that has a reference to the owner. */
-    char open;
-    char charged; /* Whether it was ever open. */
-    char failed;  /* Whether an end of it could not be read: then the rest means nothing. */
-} Tab;
-
-ALWAYS_INLINE int64_t
-highest(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Keep the peak of the stretch that ends here. */
-ALWAYS_INLINE void
-tabs_fold(Tab *newest, int64_t peak)
-{
-    if (newest != NULL) {
-        newest->top = highest(newest->top, peak);
-    }
-}
-
-ALWAYS_INLINE void
-tabs_open(Tab **newest, Tab *tab, int64_t level)
-{
-    tab->base = level - tab->net;
-    tab->top = level;
-    tab->listed = tab->open = tab->charged = 1;
-    tab->below = *newest;
-    *newest = tab;
-    Py_INCREF(tab->owner);
-}
-
-/* Take a tab off its list; newer ones may still be open. */
-static void
-tabs_remove(Tab **newest, Tab *tab)
-{
-    Tab **link = newest;
-    while (*link != NULL && *link != tab) {
-        tab->top = highest(tab->top, (*link)->top); /* Their tops are ours too. */
-        link = &(*link)->below;
-    }
-    if (*link == NULL) {
-        return;
-    }
-    *link = tab->below;
-    tab->listed = 0;
-    tabs_fold(tab->below, tab->top);
-    Py_DECREF(tab->owner);
-}
-
-ALWAYS_INLINE int
-tab_is_abandoned(const Tab *tab)
-{
-    int references = tab->listed + (tab->twin != NULL && tab->twin->listed);
-    return !tab->open || Py_REFCNT(tab->owner) == references;
-}
-
-/* Take those off that nobody will close; return how many of them were open still. */
-ALWAYS_INLINE int
-tabs_drop_abandoned(Tab **newest)
-{
-    int open = 0;
-    while (UNLIKELY(*newest != NULL && tab_is_abandoned(*newest))) {
-        open += (*newest)->open;
-        (*newest)->open = 0;
-        tabs_remove(newest, *newest);
-    }
-    return open;
-}
-
-ALWAYS_INLINE void
-tabs_close(Tab **newest, Tab *tab, int64_t level)
-{
-    tab->open = 0;
-    tabs_remove(newest, tab);
-    tab->net = level - tab->base;
-    tab->peak = highest(tab->peak, highest(tab->top - tab->base, tab->net));
-}
-
-static void
-tabs_forget(Tab **newest)
-{
-    while (*newest != NULL) {
-        (*newest)->open = 0;
-        tabs_remove(newest, *newest);
-    }
-}
+#include "_lines.h"
 
 /* --- The heap ------------------------------------------------------------------------------------ */
 
-/* From _counters.c: the number of the start since which all was counted, or 0 where nothing is; should
-   somebody have taken the hooks out, they are put on again. */
-static int64_t counting_since(void);
-static int64_t counting_again(void);
-static void heap_tab_closed(void);
-
-static int64_t heap_tabs_open; /* Of all threads. */
-
-typedef struct {
-    Tab *newest;
-    Counters program;  /* The counters as the program left them when our work began. */
-    int64_t thread;    /* A number that no other thread has or had; 0 until its first hold. */
-    int64_t works;     /* How often our work has begun. */
-    int32_t own_depth; /* How many holds our work is within; 0 while the program runs. */
-} HeapAccount;
-
-/* Of the calling thread, like the counters. */
-THREAD_LOCAL HeapAccount heap_account;
-
 static int64_t threads; /* That have held an account. */
-
-ALWAYS_INLINE void
-heap_drop_abandoned(HeapAccount *account)
-{
-    heap_tabs_open -= tabs_drop_abandoned(&account->newest);
-}
 
 /* Our work begins; within other work of ours that is nothing new. */
 static void
@@ -209,18 +73,18 @@ heap_charge(Tab *tab, int32_t held)
         held = 1;
     }
     Counters *program = &account->program;
-    heap_drop_abandoned(account);
-    tabs_fold(account->newest, program->peak);
-    program->peak = program->live;
-    tabs_open(&account->newest, tab, program->live);
-    tab->allocated -= program->allocated;
-    tab->allocations -= program->allocations;
-    tab->thread = account->thread;
+    Line *line = line_of(account);
+    if (line != NULL) {
+        line_drop_abandoned(line);
+        line_fold(line, program->peak);
+        program->peak = program->live;
+        line_open_tab(line, tab, program);
+    }
     tab->own_depth = account->own_depth - held;
     tab->works = account->works;
-    heap_tabs_open++;
     int64_t counting = counting_again();
-    tab->failed |= counting == 0 || (tab->counting != 0 && tab->counting != counting);
+    tab->failed |=
+        line == NULL || counting == 0 || (tab->counting != 0 && tab->counting != counting);
     tab->counting = counting;
     account->own_depth = 1;
     heap_unhold(account, 0);
@@ -231,27 +95,38 @@ static const char *
 heap_release(Tab *tab)
 {
     HeapAccount *account = &heap_account;
-    Counters *program = &account->program;
+    Line *line = tab->line;
     heap_hold(account);
-    heap_tabs_open--;
-    if (tab->thread != account->thread) { /* It is on the list of that thread: there is no way to it. */
-        tab->open = 0;
+    if (UNLIKELY(line->generation != generation)) {
+        line_renew(line);
         tab->failed = 1;
-        return "a step began in one thread and ended in another: whose heap is it?";
+        return "a call that began before a fork has ended in the child: only the parent measures it";
     }
-    heap_drop_abandoned(account);
-    tabs_fold(account->newest, program->peak);
-    program->peak = program->live;
-    tabs_close(&account->newest, tab, program->live);
-    tab->allocated += program->allocated;
-    tab->allocations += program->allocations;
-    account->own_depth = tab->own_depth + 1;
-    account->works = tab->own_depth > 0 ? tab->works : account->works;
-    tab->failed |= tab->counting != counting_since();
+    line_drop_abandoned(line);
+    if (line == account->line) {
+        account->own_depth = tab->own_depth + 1;
+        account->works = tab->own_depth > 0 ? tab->works : account->works;
+        line_fold(line, account->program.peak);
+        account->program.peak = account->program.live;
+    }
+    /* A line that is suspended has been folded; another thread's peak since the last look is lost. */
+    tab->foreign = line != account->line && line->thread != NULL;
+    line_close_tab(line, tab, line_counters(line));
     heap_tab_closed();
     return !tab->failed ? NULL
                         : "somebody else has put the allocators back that were there before the native "
                           "heap probe, while a call was being measured (`tracemalloc.stop` does)";
+}
+
+/* A step of a call ends where it began: else return what is wrong, and make its numbers mean nothing. */
+static const char *
+heap_check_step(Tab *tab)
+{
+    if (!tab->foreign && !tab->ended) {
+        return NULL;
+    }
+    tab->failed = 1;
+    return "a step began in one thread and ended in another: whose heap is it?";
 }
 
 /* --- Resident memory ----------------------------------------------------------------------------- */
@@ -417,12 +292,17 @@ heap_account_release(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_
     if (tab == NULL) {
         return NULL;
     }
-    if (!tab->open) {
+    int open = tab->open;
+    const char *failure = open ? heap_release(tab) : NULL;
+    const char *misplaced = tab->failed && !open ? NULL : heap_check_step(tab);
+    failure = misplaced != NULL ? misplaced : failure;
+    if (failure == NULL && !open) {
         Py_RETURN_NONE;
     }
-    const char *failure = heap_release(tab);
     if (failure != NULL) {
-        heap_unhold(&heap_account, 0);
+        if (open) {
+            heap_unhold(&heap_account, 0);
+        }
         PyErr_SetString(PyExc_RuntimeError, failure);
         return NULL;
     }
@@ -456,10 +336,104 @@ heap_account_unhold(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t
 }
 
 static PyObject *
+heap_account_line(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    Line *client = line_of(&heap_account);
+    return client == NULL ? PyErr_NoMemory() : (PyObject *)line_new(client);
+}
+
+/* Return the line that is the first argument, or NULL with an exception set. */
+static Line *
+line_argument(PyObject *const *args, Py_ssize_t count, Py_ssize_t least)
+{
+    if (count < least || !Py_IS_TYPE(args[0], line_type)) {
+        PyErr_SetString(PyExc_TypeError, "the first argument is a Line, and the second what to run");
+        return NULL;
+    }
+    return (Line *)args[0];
+}
+
+static void
+line_leave_after(int entered, const Visit *visit)
+{
+    if (entered) {
+        heap_return_to(0); /* Whatever was interrupted. */
+        line_leave(visit);
+    }
+}
+
+static PyObject *
+heap_account_run(
+    PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Line *line = line_argument(args, count, 2);
+    if (line == NULL) {
+        return NULL;
+    }
+    Visit visit;
+    int entered = line_enter(line, &visit);
+    PyObject *result = PyObject_Vectorcall(args[1], args + 2, (size_t)count - 2, names);
+    line_leave_after(entered, &visit);
+    return result;
+}
+
+static PyObject *
+heap_account_send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    Line *line = line_argument(args, count, 3);
+    if (line == NULL) {
+        return NULL;
+    }
+    Visit visit;
+    PyObject *result = NULL;
+    int entered = line_enter(line, &visit);
+    PySendResult outcome = PyIter_Send(args[1], args[2], &result);
+    line_leave_after(entered, &visit);
+    if (outcome != PYGEN_RETURN) {
+        return result;
+    }
+    /* As an instance, since a result may be a tuple or an exception. */
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    Py_DECREF(result);
+    if (stop != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+    return NULL;
+}
+
+static PyObject *
+heap_account_collected(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    int64_t time = count == 2 ? PyLong_AsLongLong(args[0]) : -1;
+    int64_t reclaimed = count == 2 ? PyLong_AsLongLong(args[1]) : -1;
+    if (PyErr_Occurred() || count != 2) {
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "collected() takes two ints");
+    }
+    Line *line = line_of(&heap_account);
+    if (line != NULL) {
+        line->gc_time += time;
+        line->collections++;
+        line->reclaimed += reclaimed;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+heap_account_followed(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(heap_account.line != NULL && !heap_account.line->of_thread);
+}
+
+static PyObject *
 heap_account_charging(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
 {
-    heap_drop_abandoned(&heap_account);
-    return PyBool_FromLong(heap_account.newest != NULL);
+    Line *line = heap_account.line;
+    if (line == NULL) {
+        Py_RETURN_FALSE;
+    }
+    line_drop_abandoned(line);
+    return PyBool_FromLong(line->newest != NULL || line->client != NULL);
 }
 
 static PyObject *
@@ -525,6 +499,14 @@ static PyMethodDef heap_account_methods[] = {
      PyDoc_STR("Charge nobody until `unhold`; return the level.")},
     {"unhold", FAST(heap_account_unhold), METH_FASTCALL,
      PyDoc_STR("Go on charging; return the bytes that were taken since that level.")},
+    {"line", heap_account_line, METH_NOARGS,
+     PyDoc_STR("Return a new line of execution, on behalf of the one that runs.")},
+    {"run", FAST(heap_account_run), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("Call something as a part of a line.")},
+    {"send", FAST(heap_account_send), METH_FASTCALL,
+     PyDoc_STR("Run the next step of a coroutine as a part of a line.")},
+    {"collected", FAST(heap_account_collected), METH_FASTCALL,
+     PyDoc_STR("The collector has run, for so many ns, and freed so many bytes.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -538,6 +520,8 @@ static PyMethodDef resident_account_methods[] = {
 
 static PyGetSetDef heap_account_properties[] = {
     {"charging", heap_account_charging, NULL, PyDoc_STR("Whether a tab is open."), NULL},
+    {"followed", heap_account_followed, NULL,
+     PyDoc_STR("Whether a line runs that is not the thread's own."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -557,6 +541,12 @@ static PyType_Slot tab_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("What one call has run up on one account.")},
     {Py_tp_new, tab_new},
     {Py_tp_members, tab_members},
+    {0, NULL},
+};
+
+static PyType_Slot line_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A line of execution, with counters and tabs of its own.")},
+    {Py_tp_dealloc, line_dealloc},
     {0, NULL},
 };
 
@@ -583,6 +573,9 @@ static PyType_Slot resident_account_slots[] = {
 
 static PyType_Spec tab_spec = {
     "stratatrace.probes._counters.Tab", sizeof(TabObject), 0, Py_TPFLAGS_DEFAULT, tab_slots};
+static PyType_Spec line_spec = {
+    "stratatrace.probes._counters.Line", sizeof(Line), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, line_slots};
 static PyType_Spec hold_spec = {
     "stratatrace.probes._counters.Hold", sizeof(HoldObject), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, hold_slots};

@@ -68,6 +68,7 @@
 #endif
 #include "_accounts.h"
 #include "_freelists.h"
+#include "_lines.h"
 #include "_map.h"
 #include "_measured.h"
 #include "_numpy.h"
@@ -370,7 +371,9 @@ counters_start(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyObject *
 counters_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    heap_drop_abandoned(&heap_account);
+    if (heap_account.line != NULL) {
+        line_drop_abandoned(heap_account.line);
+    }
     stop_wanted = heap_tabs_open > 0;
     if (!stop_wanted) {
         stop_counting();
@@ -473,7 +476,9 @@ counters_after_fork_in_child(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(no
     generation++;
     heap_tabs_open = 0;
     stop_wanted = false;
-    tabs_forget(&heap_account.newest);
+    if (heap_account.line != NULL) {
+        line_renew(heap_account.line);
+    }
     tabs_forget(&resident_newest);
     heap_account.own_depth = 0;
     resident_lifetime_peak = 0;
@@ -528,6 +533,7 @@ module_exec(PyObject *module)
         PyType_Spec *spec;
         PyTypeObject **type;
     } types[] = {
+        {&line_spec, &line_type},
         {&tab_spec, &tab_type},
         {&hold_spec, &hold_type},
         {&heap_account_spec, &heap_account_type},
@@ -541,6 +547,7 @@ module_exec(PyObject *module)
     } names[] = {
         {&name_enabled, "enabled"},   {&name_resume, "resume"},     {&name_suspend, "suspend"},
         {&name_finish, "finish"},     {&name_tally_of, "tally_of"}, {&name_missed, "missed"},
+        {&name_line, "stratatrace.line"},
     };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(

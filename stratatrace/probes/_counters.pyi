@@ -4,7 +4,7 @@
 # but for the tuple that is returned.
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeVar, final
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, final
 
 _T = TypeVar("_T")
 
@@ -101,6 +101,11 @@ class Tab:
 @final
 class Hold: ...
 
+# A line of execution, with counters and tabs of its own: the thread that is on it has them in place
+# of its own, and the tabs of the line on whose behalf it was begun are charged as well.
+@final
+class Line: ...
+
 # The ledger of the heap of whichever thread calls.
 class HeapAccount:
     # Charge a tab from now on; with a second argument, that hold ends here.
@@ -113,9 +118,22 @@ class HeapAccount:
     # Go on charging, once for each hold; return what was taken since it began. So many bytes of our
     # own will be dropped after this.
     def unhold(self, held: Hold, dropped_bytes: int = 0, /) -> int: ...
-    # Whether a tab of this thread is open.
+    # Whether a tab of this line is open, or of one that it works for.
     @property
     def charging(self) -> bool: ...
+    # A new line, on behalf of the one that runs.
+    def line(self) -> Line: ...
+    # Whether a line runs that is not the thread's own.
+    @property
+    def followed(self) -> bool: ...
+    # Call something as a part of a line.
+    def run(
+        self, line: Line, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any: ...
+    # Run the next step of a coroutine as a part of a line.
+    def send(self, line: Line, coroutine: Any, value: Any, /) -> Any: ...
+    # The collector has run on this line, for so many ns, and freed so many bytes.
+    def collected(self, time_ns: int, reclaimed_bytes: int, /) -> None: ...
 
 # The ledger of the process's resident memory, as the kernel's high-water mark tells it (Linux).
 class ResidentAccount:
@@ -156,8 +174,20 @@ class Tally:
     # See `stratatrace.measurement.Sums`.
     def take(self) -> tuple[Any, ...] | None: ...
 
+# A hold; whether the call was ended by a thread other than the one that it ran in, which may have
+# taken some of its memory; duration (ns), net, peak, allocated bytes and allocations of the heap;
+# RSS at the beginning, its growth and peak; time (ns), number and reclaimed bytes of the
+# collections on its line.
+SpanNumbers: TypeAlias = tuple[
+    Hold, bool, int, int | None, int | None, int | None, int | None,
+    int | None, int | None, int | None, int | None, int | None, int | None,
+]  # fmt: skip
+
 @final
 class TalliedCall:
     def resume(self) -> None: ...
     def suspend(self) -> None: ...
+    # The call has ended: our own work begins with the hold that is returned, and the numbers are
+    # told here and not to the tally. None where it has ended before, or in a fork's parent.
+    def close(self) -> SpanNumbers | None: ...
     def finish(self, error: BaseException | None = None, /) -> None: ...

@@ -24,6 +24,9 @@ class Ledger(Protocol):
         """Go on charging from that level; return the bytes that were taken meanwhile."""
         ...
 
+    def collected(self, time_ns: int, reclaimed_bytes: int, /) -> None:
+        """Learn of a collection that ran in this thread."""
+
 
 class CollectorProbe:
     """Adds up time, collections and reclaimed bytes; windows take differences of the sums.
@@ -56,10 +59,13 @@ class CollectorProbe:
                 self._level_bytes = self._ledger.hold() if self._ledger is not None else None
             self._started_ns = time.perf_counter_ns()
         elif self._started_ns:  # Else listening began in the middle of this collection.
-            self.time_ns += time.perf_counter_ns() - self._started_ns
+            time_ns = time.perf_counter_ns() - self._started_ns
+            self.time_ns += time_ns
             self.collections += 1
             self._started_ns = 0
             level_bytes, self._level_bytes = self._level_bytes, None
             if self._ledger is not None and level_bytes is not None:
                 with contextlib.suppress(Exception):
-                    self.reclaimed_bytes -= min(0, self._ledger.unhold(level_bytes))
+                    reclaimed_bytes = -min(0, self._ledger.unhold(level_bytes))
+                    self.reclaimed_bytes += reclaimed_bytes
+                    self._ledger.collected(time_ns, reclaimed_bytes)

@@ -198,7 +198,7 @@ def test_a_call_that_ends_in_another_thread() -> None:
 
 
 def test_a_tab_is_on_one_list() -> None:
-    """One that was abandoned is charged no more, while its thread still has it."""
+    """One that another thread has closed is on none, and may be opened in that thread."""
     account = recorder.accounts.heap
     tab, inner, taken = _counters.Tab(), _counters.Tab(), threading.Event()
     over = threading.Event()
@@ -216,7 +216,11 @@ def test_a_tab_is_on_one_list() -> None:
     taken.wait(10)
     with pytest.raises(RuntimeError):
         account.release(tab)
+    assert not account.charging
     account.charge(tab)
+    assert account.charging
+    with pytest.raises(RuntimeError):
+        account.release(tab)
     assert not account.charging
     over.set()
     thread.join()

@@ -26,6 +26,7 @@ class Ledger:
         self.held = 0
         self.failing = failing
         self.taken_bytes = taken_bytes
+        self.told: list[tuple[int, int]] = []
 
     def hold(self) -> int | None:
         """Say a level, or fail."""
@@ -40,6 +41,10 @@ class Ledger:
         assert level_bytes == 7
         self.held -= 1
         return self.taken_bytes
+
+    def collected(self, time_ns: int, reclaimed_bytes: int, /) -> None:
+        """Note what is told of a collection."""
+        self.told.append((time_ns, reclaimed_bytes))
 
 
 @pytest.fixture
@@ -61,6 +66,8 @@ def test_it_counts_collections_time_and_bytes(automatic_off: None) -> None:
     gc.collect(0)
     assert (probe.collections, probe.reclaimed_bytes, ledger.held) == (2, 200, 0)
     assert probe.time_ns > 0
+    assert sum(time_ns for time_ns, _ in ledger.told) == probe.time_ns
+    assert [reclaimed_bytes for _, reclaimed_bytes in ledger.told] == [100, 100]
 
 
 def test_what_a_collection_takes_is_not_reclaimed(automatic_off: None) -> None:
