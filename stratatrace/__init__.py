@@ -17,6 +17,7 @@ from stratatrace.version import __version__
 if TYPE_CHECKING:
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
+    from stratatrace.processor import MemorySpanProcessor
     from stratatrace.reuse.cache_bounded import BoundedCache
     from stratatrace.reuse.cache_decorator import cached
     from stratatrace.reuse.cache_weak import WeakCache
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "MemoryMonitor",
     "MemoryPool",
+    "MemorySpanProcessor",
     "StratatraceError",
     "WeakCache",
     "__version__",
@@ -65,6 +67,7 @@ _ROOMS = {
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "MemoryPool": "stratatrace.reuse.pool",
+    "MemorySpanProcessor": "stratatrace.processor",
     "WeakCache": "stratatrace.reuse.cache_weak",
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",

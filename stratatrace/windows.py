@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.accounts import Account as PythonAccount
 from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ class Accounts:
     rss: Account | None
     rss_peak_method: RssPeakMethod | None
     collector: CollectorProbe
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled part keeps all that there are, the heap's among them."""
+        return (
+            self.heap is not None
+            and self.heap.probe.per_thread
+            and not isinstance(self.rss, PythonAccount)
+        )
 
     @property
     def charging(self) -> bool:
@@ -126,6 +136,10 @@ class Window:
                 heap.calibrate()
             except Exception as error:
                 self._fail(self._heap_tab, error)
+
+    def share(self) -> None:
+        """Say that others may be in the heap's numbers, for a reason that is known elsewhere."""
+        self._shared = True
 
     def resume(self, held: object = None) -> None:
         """A step of the call begins.

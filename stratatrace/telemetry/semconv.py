@@ -242,6 +242,19 @@ CALL_RSS_PEAK = Metric(
 SELF_ERRORS = Metric(
     "stratatrace.self.errors", "Counter", "{error}", "Failures inside stratatrace itself."
 )
+IRREGULARITY = Attribute(
+    "stratatrace.span.irregularity",
+    "string",
+    "`ended_twice`; `ended_elsewhere`: by a thread other than its own, so its heap is said to be "
+    "the process's; `full`: there was no room for all attributes; `aside`: span processors run in "
+    "threads of their own, so it has no heap. Of irregular spans only.",
+)
+IRREGULAR_SPANS = Metric(
+    "stratatrace.span.irregular",
+    "Counter",
+    "{span}",
+    "Spans of other instrumentations that could not be measured as others are, by why.",
+)
 LIMITS_EXCEEDED = Metric(
     "stratatrace.limit.exceeded",
     "Counter",
@@ -261,6 +274,7 @@ METRICS = (
     CALL_HEAP_PEAK,
     CALL_RSS_PEAK,
     SELF_ERRORS,
+    IRREGULAR_SPANS,
     LIMITS_EXCEEDED,
 )
 
