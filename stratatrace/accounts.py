@@ -103,17 +103,18 @@ class Account:
         """Charge *tab* no more; return the account's level, for `unhold`."""
         with self._lock:
             tab.open = False
+            line = tab.line or self._base
             try:
-                level_bytes = self._fold()
+                level_bytes = at_bytes = self._fold()
+                if line is not self._line:  # It stands where it was left; this may work for it.
+                    self._line.settle(level_bytes)
+                    at_bytes = line.level_bytes
             except Exception:
                 tab.failed = True
                 raise
             finally:
-                line = tab.line or self._base
                 line.remove(tab)
                 self._open -= 1
-            # Another line stands where it was left.
-            at_bytes = level_bytes if line is self._line else line.level_bytes
             tab.net_bytes = at_bytes - tab.base_bytes - self._empty_net_bytes
             top_bytes = tab.top_bytes - tab.base_bytes - self._empty_peak_bytes
             tab.peak_bytes = max(tab.peak_bytes, top_bytes, tab.net_bytes)
@@ -206,9 +207,8 @@ class Account:
             free = not self._follower or self.followed
             if not free or self._own_depth or line is self._base or line.outer is not None:
                 return False
-            self._move(self._line, line)
-            line.outer, self._line = self._line, line
-            line.top_bytes = line.entered_bytes = line.level_bytes
+            line.outer = self._line
+            self._move(line)
             self._follower = threading.get_ident()
             return True
 
@@ -217,26 +217,24 @@ class Account:
             outer, line.outer = line.outer, None
             if outer is None or self._line is not line:
                 return  # Of a fork's parent.
-            entered_bytes = line.entered_bytes
-            self._move(line, outer)
-            self._line = outer
-            line.entered_bytes = line.level_bytes
+            self._move(outer)
             if outer is self._base:
                 self._follower = 0
-            line.charge_clients(line.level_bytes - entered_bytes, line.top_bytes - entered_bytes)
 
-    def _move(self, left: Line, come_to: Line) -> None:
-        """Note where one line stands, and go on from where the other does."""
-        if not self._open:  # Then nobody asks, and the probe may have nothing to read.
-            return
+    def _move(self, line: Line) -> None:
+        """Note where the line stands that is left, and go on from where *line* does."""
+        left = self._line
         try:
-            left.level_bytes = self._fold()
-            self._resume(come_to.level_bytes)
-            self._own_depth = 0
+            if self._open:  # Else nobody asks, and the probe may have nothing to read.
+                left.level_bytes = self._fold()
+                left.settle(left.level_bytes)
+                self._resume(line.level_bytes)
+                self._own_depth = 0
         except Exception:
-            for line in (left, come_to):
-                for tab in line.tabs:
-                    tab.failed = True
+            for tab in (*left.tabs, *line.tabs):
+                tab.failed = True
+        finally:
+            self._line = line
 
     def before_fork(self) -> None:
         """Have no other thread hold the lock."""

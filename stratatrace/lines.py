@@ -54,9 +54,9 @@ class Line:
     """
 
     __slots__ = (
+        "charged_bytes",
         "client",
         "client_tab",
-        "entered_bytes",
         "level_bytes",
         "opened",
         "outer",
@@ -72,8 +72,9 @@ class Line:
         self.opened = 0
         self.client = client
         self.client_tab = 0 if client is None else client.opened
-        #: Its level while it is left, the one it was come to at, and the highest since.
-        self.level_bytes = self.entered_bytes = self.top_bytes = 0
+        #: Its level while it is left; the one at which its client was charged last, and the highest
+        #: since.
+        self.level_bytes = self.charged_bytes = self.top_bytes = 0
         #: Which line was left for it.
         self.outer: Line | None = None
 
@@ -100,17 +101,18 @@ class Line:
         below = tabs[position - 1]
         below.top_bytes = max(below.top_bytes, tab.top_bytes)
 
-    def charge_clients(self, net_bytes: int, rise_bytes: int) -> None:
-        """Charge a stretch of this line to whom it works for.
+    def settle(self, level_bytes: int) -> None:
+        """Charge what was run up since this was last done to whom this line works for.
 
         Args:
-            net_bytes: What was run up in it.
-            rise_bytes: The highest that it stood above its beginning.
+            level_bytes: Where it stands.
         """
+        net_bytes = level_bytes - self.charged_bytes
+        rise_bytes = self.top_bytes - self.charged_bytes
+        self.charged_bytes = self.top_bytes = level_bytes
         line = self
         while (client := line.client) is not None:
             if client.charge(line.client_tab, net_bytes, rise_bytes):
-                rise_bytes += client.level_bytes - client.entered_bytes
                 line = client
             else:  # Nothing is open there any more: whom it worked for itself still has us.
                 line.client, line.client_tab = client.client, client.client_tab

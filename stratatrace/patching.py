@@ -80,6 +80,9 @@ class Pattern:
         return f"{self.text!r} matched nothing: {self.module!r} has no function {self.name!r}"
 
 
+_INHERITED: Any = object()
+
+
 class PatchTable:
     """What was replaced, so that it can be put back."""
 
@@ -87,15 +90,24 @@ class PatchTable:
         self._originals: list[tuple[Any, str, Any]] = []
 
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
-        """Set an attribute of a module or class, and remember the object that was there."""
-        self._originals.append((owner, name, vars(owner)[name]))
+        """Set an attribute of a module or class, and remember what was there.
+
+        Args:
+            owner: The module or class; it may have inherited the attribute.
+            name: The attribute's name.
+            replacement: What to put there.
+        """
+        self._originals.append((owner, name, vars(owner).get(name, _INHERITED)))
         setattr(owner, name, replacement)
 
     def undo(self) -> None:
         """Put back the very objects that were there, the latest first."""
         while self._originals:
             owner, name, original = self._originals.pop()
-            setattr(owner, name, original)
+            if original is _INHERITED:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
 
 
 def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None) -> PatchTable:

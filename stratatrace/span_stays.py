@@ -7,6 +7,7 @@ that is measured becomes one of a subclass of its own class, whose ``end`` first
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import lru_cache
 from itertools import islice
@@ -150,6 +151,8 @@ class _WindowStay:
         return held, window.numbers()
 
 
+_STAY_BYTES = sys.getsizeof(_CompiledStay.__new__(_CompiledStay))
+
 # For the guard.
 _SPANS = Callsite(name="spans", function="stratatrace.processor.MemorySpanProcessor")
 
@@ -182,33 +185,37 @@ class Stays:
             recorder: By whose accounts.
             heap: Whether its heap can be measured.
         """
-        if _STAY in span.__dict__:
+        if getattr(span, _STAY, None) is not None:
             return
         held = recorder.hold()
         try:
             stay = self._stay(span, recorder, heap=heap and self._counted)
             measured = self._classes.get(type(span)) or self._class_of(type(span))
-            span.__dict__[_STAY] = stay
-            span.__class__ = measured
         finally:
             recorder.unhold(held)
+        # Not held: what the span grows by is freed with it, and was taken by whom it is freed by.
+        setattr(span, _STAY, stay)
+        span.__class__ = measured
         stay.resume()
 
     def settle(self, span: Span) -> None:
         """Put the numbers on a span that is about to end. Never raises."""
-        stay: _CompiledStay | _WindowStay | None = span.__dict__.pop(_STAY, None)
+        stay: _CompiledStay | _WindowStay | None = getattr(span, _STAY, None)
         if stay is None:
             return
-        recorder, closed = stay.recorder, None
+        setattr(span, _STAY, None)
+        recorder = stay.recorder
+        held = closed = None
         try:
             closed = stay.close()
             if closed is not None:
-                self._write(span, closed[1], recorder)
+                held, numbers = closed
+                self._write(span, numbers, recorder)
         except Exception:
             recorder.guard.caught(_SPANS, "describe a span")
-        finally:
-            if closed is not None:
-                recorder.unhold(closed[0])
+        # While nobody is charged: they are ours.
+        closed = numbers = None
+        recorder.unhold(held, dropped_bytes=_STAY_BYTES)
 
     def _stay(self, span: Span, recorder: Recorder, *, heap: bool) -> _CompiledStay | _WindowStay:
         if self._recorder is not recorder:
@@ -243,7 +250,9 @@ class Stays:
             if span.end_time is None:
                 settle(span)
             else:
-                irregular_spans.count("ended_twice", None)
+                recorder = self._recorder
+                provider = recorder.meter_provider if recorder is not None else None
+                irregular_spans.count("ended_twice", provider)
             kind.end(span, end_time)
 
         measured = type(kind.__name__, (kind,), {"end": end, "__module__": kind.__module__})

@@ -104,13 +104,19 @@ heap_release(Tab *tab)
     }
     line_drop_abandoned(line);
     if (line == account->line) {
-        account->own_depth = tab->own_depth + 1;
-        account->works = tab->own_depth > 0 ? tab->works : account->works;
         line_fold(line, account->program.peak);
         account->program.peak = account->program.live;
+        account->own_depth = tab->own_depth + 1;
+        account->works = tab->own_depth > 0 ? tab->works : account->works;
     }
-    /* A line that is suspended has been folded; another thread's peak since the last look is lost. */
+    else if (account->line != NULL) {
+        line_settle(account->line, &account->program); /* It may work for the other one. */
+    }
+    /* The peak of what another thread runs can be looked at, and not set back. */
     tab->foreign = line != account->line && line->thread != NULL;
+    if (tab->foreign) {
+        line_fold(line, line_counters(line)->peak);
+    }
     line_close_tab(line, tab, line_counters(line));
     heap_tab_closed();
     return !tab->failed ? NULL
@@ -354,11 +360,11 @@ line_argument(PyObject *const *args, Py_ssize_t count, Py_ssize_t least)
 }
 
 static void
-line_leave_after(int entered, const Visit *visit)
+line_leave_after(int entered)
 {
     if (entered) {
         heap_return_to(0); /* Whatever was interrupted. */
-        line_leave(visit);
+        line_leave();
     }
 }
 
@@ -370,10 +376,9 @@ heap_account_run(
     if (line == NULL) {
         return NULL;
     }
-    Visit visit;
-    int entered = line_enter(line, &visit);
+    int entered = line_enter(line);
     PyObject *result = PyObject_Vectorcall(args[1], args + 2, (size_t)count - 2, names);
-    line_leave_after(entered, &visit);
+    line_leave_after(entered);
     return result;
 }
 
@@ -384,11 +389,10 @@ heap_account_send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t c
     if (line == NULL) {
         return NULL;
     }
-    Visit visit;
     PyObject *result = NULL;
-    int entered = line_enter(line, &visit);
+    int entered = line_enter(line);
     PySendResult outcome = PyIter_Send(args[1], args[2], &result);
-    line_leave_after(entered, &visit);
+    line_leave_after(entered);
     if (outcome != PYGEN_RETURN) {
         return result;
     }
@@ -412,9 +416,9 @@ heap_account_collected(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssiz
     }
     Line *line = line_of(&heap_account);
     if (line != NULL) {
-        line->gc_time += time;
-        line->collections++;
-        line->reclaimed += reclaimed;
+        line->collected.time += time;
+        line->collected.collections++;
+        line->collected.reclaimed += reclaimed;
     }
     Py_RETURN_NONE;
 }

@@ -28,17 +28,25 @@ static void heap_tab_closed(void);
 
 struct HeapAccount;
 
+typedef struct {
+    int64_t time; /* ns */
+    int64_t collections;
+    int64_t reclaimed; /* Bytes. */
+} Collected;
+
 typedef struct Line {
     PyObject_HEAD
     Tab *newest;
     int64_t tabs;               /* How many were ever opened on it. */
     struct HeapAccount *thread; /* Which runs it; NULL while it is suspended. */
+    struct Line *outer;         /* Which that thread has left for it, and will go back to. */
     Counters at;                /* Where its counters stand while it is suspended. */
-    int64_t entered;            /* Its level when the thread came to it, */
-    int64_t top;                /* and the highest since then. */
-    int64_t gc_time, collections, reclaimed;
-    struct Line *client; /* On whose behalf it was begun, or NULL, */
-    int64_t client_tab;  /* and the last tab that was opened there by then. */
+    Collected collected;        /* What the collector did on it. */
+    struct Line *client;        /* On whose behalf it was begun, or NULL, */
+    int64_t client_tab;         /* and the last tab that was opened there by then. */
+    int64_t top;                /* Its highest level since the client was charged last, */
+    Counters charged;           /* and where it stood then. */
+    Collected charged_collected;
     int64_t generation;
     char of_thread; /* Whether it is a thread's own. */
 } Line;
@@ -92,9 +100,9 @@ line_open_tab(Line *line, Tab *tab, const Counters *at)
     tab->number = ++line->tabs;
     tab->allocated -= at->allocated;
     tab->allocations -= at->allocations;
-    tab->gc_time -= line->gc_time;
-    tab->collections -= line->collections;
-    tab->reclaimed -= line->reclaimed;
+    tab->gc_time -= line->collected.time;
+    tab->collections -= line->collected.collections;
+    tab->reclaimed -= line->collected.reclaimed;
     heap_tabs_open++;
 }
 
@@ -104,9 +112,9 @@ line_close_tab(Line *line, Tab *tab, const Counters *at)
     heap_tabs_open--;
     tab->allocated += at->allocated;
     tab->allocations += at->allocations;
-    tab->gc_time += line->gc_time;
-    tab->collections += line->collections;
-    tab->reclaimed += line->reclaimed;
+    tab->gc_time += line->collected.time;
+    tab->collections += line->collected.collections;
+    tab->reclaimed += line->collected.reclaimed;
     tab->failed |= tab->counting != counting_since();
     tabs_close(&line->newest, tab, at->live);
 }
@@ -240,7 +248,7 @@ typedef struct {
     int64_t net;
     int64_t rise; /* The highest that it stood above its beginning. */
     int64_t allocated, allocations;
-    int64_t gc_time, collections, reclaimed;
+    Collected collected;
 } Stretch;
 
 /* Add a stretch of somebody else's to the tabs that were opened up to *last*. Tops are levels of this line,
@@ -260,9 +268,9 @@ line_charge(Line *line, int64_t last, const Stretch *stretch)
             tab->base -= stretch->net;
             tab->allocated += stretch->allocated;
             tab->allocations += stretch->allocations;
-            tab->gc_time += stretch->gc_time;
-            tab->collections += stretch->collections;
-            tab->reclaimed += stretch->reclaimed;
+            tab->gc_time += stretch->collected.time;
+            tab->collections += stretch->collected.collections;
+            tab->reclaimed += stretch->collected.reclaimed;
         }
     }
     return any;
@@ -271,19 +279,32 @@ line_charge(Line *line, int64_t last, const Stretch *stretch)
 /* Clients of clients; more have more spans open, each within another, than anybody will look at. */
 #define MOST_CLIENTS 100
 
-/* Charge a stretch of a line to its client, and to whom that works for; forget those of them whose calls
-   have ended. */
+/* Charge what a line has run up since this was last done to its client, and to whom that works for;
+   forget those of them whose calls have ended. */
 static void
-line_charge_clients(Line *line, Stretch stretch)
+line_charge_clients(Line *line, const Counters *now)
 {
+    const Counters *then = &line->charged;
+    const Stretch stretch = {
+        .net = now->live - then->live,
+        .rise = line->top - then->live,
+        .allocated = now->allocated - then->allocated,
+        .allocations = now->allocations - then->allocations,
+        .collected = {
+            line->collected.time - line->charged_collected.time,
+            line->collected.collections - line->charged_collected.collections,
+            line->collected.reclaimed - line->charged_collected.reclaimed,
+        },
+    };
+    line->charged = *now;
+    line->charged_collected = line->collected;
+    line->top = now->live;
     for (int i = 0; i < MOST_CLIENTS && line->client != NULL; i++) {
         Line *client = line->client;
         if (client->generation != generation) {
             Py_CLEAR(line->client);
         }
         else if (line_charge(client, line->client_tab, &stretch)) {
-            /* Its own stretch so far has not been charged yet. */
-            stretch.rise += line_counters(client)->live - client->entered;
             line = client;
         }
         else { /* Whom it worked for itself still has us. */
@@ -297,13 +318,6 @@ line_charge_clients(Line *line, Stretch stretch)
 
 /* --- Coming and leaving -------------------------------------------------------------------------- */
 
-/* A thread's visit to a line: where it was before, and where the line stood. */
-typedef struct {
-    Line *outer;
-    Counters from;
-    int64_t gc_time, collections, reclaimed;
-} Visit;
-
 ALWAYS_INLINE void
 counters_set(const Counters *to)
 {
@@ -314,62 +328,61 @@ counters_set(const Counters *to)
     mine->frees = to->frees;
 }
 
-/* Come to a line. Return 0 where the thread stays where it is: our own work is charged to nobody, and who is on
-   the line already is charged by it. */
-static int
-line_enter(Line *line, Visit *visit)
+/* End a stretch of the line that the thread runs: whoever it works for has all of it up to here. */
+ALWAYS_INLINE void
+line_settle(Line *line, Counters *now)
 {
-    HeapAccount *account = &heap_account;
-    if (account->own_depth > 0 || line->thread != NULL || (visit->outer = line_of(account)) == NULL) {
-        return 0;
+    line_fold(line, now->peak);
+    now->peak = now->live;
+    if (line->client != NULL) {
+        line_charge_clients(line, now);
     }
+}
+
+ALWAYS_INLINE void
+line_suspend(Line *line)
+{
+    line_settle(line, &counters);
+    line->at = counters;
+    line->thread = NULL;
+}
+
+ALWAYS_INLINE void
+line_resume(Line *line, HeapAccount *account)
+{
     if (UNLIKELY(line->generation != generation)) {
         line_renew(line);
     }
-    Line *outer = visit->outer;
-    Py_INCREF(line);
-    line_fold(outer, counters.peak);
-    outer->at = counters;
-    outer->thread = NULL;
-    visit->from = line->at;
-    visit->gc_time = line->gc_time;
-    visit->collections = line->collections;
-    visit->reclaimed = line->reclaimed;
     counters_set(&line->at);
-    line->entered = line->top = line->at.live;
     line->thread = account;
     account->line = line;
+}
+
+/* Come to a line. Return 0 where the thread stays where it is: our own work is charged to nobody, and what
+   is on the line already is charged by it. */
+static int
+line_enter(Line *line)
+{
+    HeapAccount *account = &heap_account;
+    Line *outer = line_of(account);
+    if (outer == NULL || account->own_depth > 0 || line->thread != NULL || line->outer != NULL) {
+        return 0;
+    }
+    Py_INCREF(line);
+    line_suspend(outer);
+    line->outer = outer;
+    line_resume(line, account);
     return 1;
 }
 
 static void
-line_leave(const Visit *visit)
+line_leave(void)
 {
     HeapAccount *account = &heap_account;
-    Line *line = account->line, *outer = visit->outer;
-    const Counters *from = &visit->from;
-    line_fold(line, counters.peak);
-    Stretch stretch = {
-        .net = counters.live - from->live,
-        .rise = line->top - from->live,
-        .allocated = counters.allocated - from->allocated,
-        .allocations = counters.allocations - from->allocations,
-        .gc_time = line->gc_time - visit->gc_time,
-        .collections = line->collections - visit->collections,
-        .reclaimed = line->reclaimed - visit->reclaimed,
-    };
-    line->at = counters;
-    line->entered = line->at.live;
-    line->thread = NULL;
-    account->line = outer;
-    outer->thread = account;
-    counters_set(&outer->at);
-    if (UNLIKELY(outer->generation != generation)) {
-        line_renew(outer);
-    }
-    if (line->client != NULL) {
-        line_charge_clients(line, stretch);
-    }
+    Line *line = account->line, *outer = line->outer;
+    line_suspend(line);
+    line->outer = NULL;
+    line_resume(outer, account);
     Py_DECREF(line);
 }
 
