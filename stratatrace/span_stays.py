@@ -117,16 +117,17 @@ class _WindowStay:
         takes_turns: Whether other tasks may be in its heap.
     """
 
-    __slots__ = ("_generation", "_thread", "_window", "recorder")
+    __slots__ = ("_closed", "_generation", "_thread", "_window", "recorder")
 
     def __init__(
         self, recorder: Recorder, callsite: Callsite, *, heap: bool, takes_turns: bool
     ) -> None:
+        self._closed = False
         self.recorder = recorder
         self._generation = recorder.generation
-        self._thread = threading.get_ident()
         self._window = Window(recorder.accounts)
         trace_heap = heap and recorder.wants_heap(callsite, None)
+        self._thread = threading.get_ident() if trace_heap else None
         self._window.open(trace_heap=trace_heap, porous=takes_turns)
 
     def resume(self) -> None:
@@ -136,9 +137,10 @@ class _WindowStay:
     def close(self) -> _Closed | None:
         """Measure to here; None in a fork's child, whose parent measures it."""
         recorder, window = self.recorder, self._window
+        self._closed = True
         if self._generation != recorder.generation:
             return None
-        if self._thread != threading.get_ident():
+        if self._thread not in {None, threading.get_ident()}:
             window.share()
             irregular_spans.count("ended_elsewhere", recorder.meter_provider)
         held = window.pause()
@@ -149,6 +151,11 @@ class _WindowStay:
         except Exception:
             recorder.guard.caught(_SPANS, "close a window")
         return held, window.numbers()
+
+    def __del__(self) -> None:
+        """Let the accounts forget a span that is gone, and that nobody has ended."""
+        if not getattr(self, "_closed", True) and (closed := self.close()) is not None:
+            self.recorder.unhold(closed[0])
 
 
 _STAY_BYTES = sys.getsizeof(_CompiledStay.__new__(_CompiledStay))
@@ -205,7 +212,9 @@ class Stays:
             return
         setattr(span, _STAY, None)
         recorder = stay.recorder
-        held = closed = None
+        held: object = None
+        closed: _Closed | None = None
+        numbers: dict[str, Any] | None = None
         try:
             closed = stay.close()
             if closed is not None:
@@ -213,8 +222,7 @@ class Stays:
                 self._write(span, numbers, recorder)
         except Exception:
             recorder.guard.caught(_SPANS, "describe a span")
-        # While nobody is charged: they are ours.
-        closed = numbers = None
+        closed = numbers = None  # They go while nobody is charged.
         recorder.unhold(held, dropped_bytes=_STAY_BYTES)
 
     def _stay(self, span: Span, recorder: Recorder, *, heap: bool) -> _CompiledStay | _WindowStay:

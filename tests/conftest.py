@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stratatrace.guards.watchdog import watchdog
 from stratatrace.recorder import active
 from stratatrace.testing import recording
+from stratatrace.wrapping import when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,12 @@ def hypothesis_has_started() -> None:
     def example(_: None) -> None: ...
 
     example()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def import_hooks_are_there() -> None:
+    """Have the finder of import hooks put into `sys.meta_path` now, where it stays for good."""
+    when_imported(f"{__name__}.never_imported", lambda _module: None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -173,7 +173,8 @@ def test_eager_tasks_are_on_lines_of_their_own() -> None:
             return heap.followed
 
         async def main() -> None:
-            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            factory: Any = getattr(asyncio, "eager_task_factory")  # noqa: B009 -- from 3.12 on
+            asyncio.get_running_loop().set_task_factory(factory)
             assert await asyncio.create_task(task())
             assert heap.followed
 
@@ -318,12 +319,12 @@ def test_greenlets_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the first one, where gevent or eventlet runs others while it waits."""
     with recording(Config(probe=PROBES[0])):
         heap: Any = active.recorder.accounts.heap
-        monkeypatch.setitem(sys.modules, "greenlet", _Greenlets)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "greenlet", _Greenlets)
         assert takes_turns(heap) is False
         monkeypatch.setattr(_Greenlets.current, "parent", object())
         assert takes_turns(heap) is True
         monkeypatch.setattr(_Greenlets.current, "parent", None)
-        monkeypatch.setitem(sys.modules, "gevent", _Greenlets)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "gevent", _Greenlets)
         assert takes_turns(heap) is True
 
 

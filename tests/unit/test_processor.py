@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from heap_probes import PROBES
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import (
     ConcurrentMultiSpanProcessor,
     SpanLimits,
@@ -108,12 +108,13 @@ def irregular(reader: InMemoryMetricReader) -> dict[str, int]:
     """Return the count of irregular spans by what was wrong with them."""
     data = reader.get_metrics_data()
     return {
-        str(point.attributes["stratatrace.span.irregularity"]): point.value
+        str((point.attributes or {})["stratatrace.span.irregularity"]): int(point.value)
         for resource in (data.resource_metrics if data else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics
         if metric.name == "stratatrace.span.irregular"
         for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
     }
 
 
@@ -150,6 +151,7 @@ def test_nested_spans_have_what_is_in_them(probe: str) -> None:
         assert abs(made.numbers("outer")[NET]) < 20_000
 
 
+@pytest.mark.skipif(PROBES[0] != "native", reason="only then it is known to the byte")
 def test_our_own_work_is_not_in_the_numbers() -> None:
     """A span around a thousand empty spans has what the SDK keeps of them, and nothing of ours."""
 
@@ -465,6 +467,7 @@ def test_processors_in_threads_of_their_own_cost_the_heap() -> None:
         assert made.numbers("work").keys() >= {"stratatrace.rss.peak", "stratatrace.rss.net"}
         assert not {PEAK, NET, ATTRIBUTION} & made.numbers("work").keys()
         assert irregular(reader) == {"aside": 1}
+    concurrent._executor.shutdown()
     meter_provider.shutdown()
 
 
@@ -527,9 +530,10 @@ def test_ten_thousand_names_take_no_more_memory_than_some() -> None:
         assert len(active.recorder._habits) <= 4097
 
 
-def test_spans_that_are_never_ended_are_forgotten() -> None:
+@pytest.mark.parametrize("probe", PROBES)
+def test_spans_that_are_never_ended_are_forgotten(probe: str) -> None:
     """With their objects; those that are open beside them are measured as ever."""
-    with spans() as made:
+    with spans(probe) as made:
         for number in range(100):
             made.tracer.start_span(f"lost {number}")
         gc.collect()
