@@ -184,14 +184,14 @@ def _follow_executor(module: ModuleType, table: PatchTable) -> None:
 
 def _follow_anyio(module: ModuleType, table: PatchTable) -> None:
     """Follow what anyio hands to threads of its own, as Starlette and FastAPI do."""
-    owner = module.AsyncIOBackend
-    original = owner.run_sync_in_worker_thread.__func__
+    owner = getattr(module, "AsyncIOBackend", module)  # Version 3 has it in the module itself.
+    original = owner.run_sync_in_worker_thread
 
     @functools.wraps(original)
-    def run_sync_in_worker_thread(cls: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(cls, _handed_over(func), *args, **kwargs)
+    def run_sync_in_worker_thread(func: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(_handed_over(func), *args, **kwargs)
 
-    table.replace(owner, "run_sync_in_worker_thread", classmethod(run_sync_in_worker_thread))
+    table.replace(owner, "run_sync_in_worker_thread", staticmethod(run_sync_in_worker_thread))
 
 
 class Patches:
