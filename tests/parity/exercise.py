@@ -100,6 +100,55 @@ def charge_and_release(resident: _counters.ResidentAccount) -> None:
     assert resident.lifetime_peak_bytes > 0
 
 
+def lines(resident: _counters.ResidentAccount) -> None:
+    """Enter lines within lines, leave tabs open there, end them from elsewhere, drop them all."""
+    heap, gate = _counters.HeapAccount(), Gate(resident)
+    tally = gate.tally_of(None)
+    outer, line = tally.begin(), heap.line()
+    calls = [heap.run(line, tally.begin) for _ in range(3)]
+    inner = heap.run(line, heap.line)
+    calls.append(heap.run(inner, tally.begin))
+
+    def step() -> None:
+        heap.run(line, bytearray, 1000)  # Where it is already.
+        heap.run(inner, bytearray, 2000)
+        heap.collected(1, 2)
+        close(calls[0])
+
+    def close(call: _counters.TalliedCall) -> None:
+        closed = call.close()
+        if closed is not None:
+            heap.unhold(closed[0])
+
+    heap.run(line, step)
+    with contextlib.suppress(ZeroDivisionError):
+        heap.run(line, lambda: 1 / 0)
+
+    async def task() -> None:
+        bytearray(100)
+
+    with contextlib.suppress(StopIteration):
+        heap.send(line, task(), None)
+    threads = [
+        threading.Thread(target=work)
+        for work in (
+            lambda: close(calls[1]),
+            lambda: heap.run(heap.line(), bytearray, 100),
+            lambda: heap.run(inner, calls.append, tally.begin()),
+            lambda: calls.append(tally.begin()),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    for call in (outer, *calls, *calls):
+        close(call)
+    lost = heap.line()
+    heap.run(lost, tally.begin)
+    assert not heap.charging
+    assert not heap.followed
+
+
 def numbers() -> Iterator[int]:
     """Yield, and return."""
     yield from range(3)
@@ -149,10 +198,16 @@ def account() -> None:
     with path.open("w") if path.exists() else tempfile.TemporaryFile("w") as file:
         resident.descriptor = file.fileno()
         charge_and_release(resident)
+        lines(resident)
         measure(resident)
+        heap, left = _counters.HeapAccount(), _counters.Tab()
+        line = heap.line()
+        heap.run(line, heap.charge, left)
         child = os.fork()
         if child == 0:
             _counters.after_fork_in_child()
+            heap.run(line, bytearray, 10)
+            lines(resident)
             measure(resident)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
