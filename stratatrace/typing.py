@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stratatrace.measurement import AttributeValue, Measurement, Reading, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+    from stratatrace.measurement import Callsite
 
 __all__ = [
     "Account",
     "AttributeValue",
     "HeapAccount",
+    "Overheads",
     "Pipeline",
     "Probe",
     "Scope",
@@ -185,6 +188,18 @@ class SumsSource(Protocol):
 
     def take(self) -> Sums | None:
         """Return the sums since this was last called; None where there was no call."""
+        ...
+
+
+class Overheads(Protocol):
+    """What measuring takes, and which calls are left out to keep within bounds."""
+
+    def take_overhead(self) -> float:
+        """Return what measuring has taken of the time since this was last called."""
+        ...
+
+    def ratios(self) -> Iterable[tuple[Callsite, float]]:
+        """Return the share of its calls that is measured, of each callsite that is to be told of."""
         ...
 
 

@@ -149,6 +149,13 @@ MEASURED = (
         "attribution",
     ),
     Attribute("stratatrace.probe", "string", "The probe that gave the heap numbers.", "probe"),
+    Attribute(
+        "stratatrace.sample.ratio",
+        "double",
+        "The probability with which the call was chosen to be measured, where that is below 1: "
+        "it stands for one divided by this.",
+        "sample_ratio",
+    ),
     ERROR_TYPE,
 )
 
@@ -242,6 +249,19 @@ CALL_RSS_PEAK = Metric(
 SELF_ERRORS = Metric(
     "stratatrace.self.errors", "Counter", "{error}", "Failures inside stratatrace itself."
 )
+SELF_OVERHEAD = Metric(
+    "stratatrace.self.overhead",
+    "Gauge",
+    "1",
+    "Share of the wall time since the last collection that measuring has taken, where "
+    "`max_overhead` is set.",
+)
+SAMPLE_RATIO = Metric(
+    "stratatrace.sample.ratio",
+    "Gauge",
+    "1",
+    "Share of the calls that are measured, of callsites of which some were left out.",
+)
 LIMITS_EXCEEDED = Metric(
     "stratatrace.limit.exceeded",
     "Counter",
@@ -261,6 +281,8 @@ METRICS = (
     CALL_HEAP_PEAK,
     CALL_RSS_PEAK,
     SELF_ERRORS,
+    SELF_OVERHEAD,
+    SAMPLE_RATIO,
     LIMITS_EXCEEDED,
 )
 
