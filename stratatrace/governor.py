@@ -3,9 +3,9 @@
 Each callsite has a *ratio*, the probability with which a call is measured, and each measured call
 stands for ``1 / ratio`` calls. About once a second the ratios are set anew. What a callsite would
 take of the time if every call was measured is its *share*: how often it is called, times what one
-of its calls has cost. Shares are cut off at a common level, like hills by rising water, so high that
-what is left below it fits into what stratatrace may take. So rare calls are measured always, dear as
-they may be, and those are thinned that take the most.
+of its calls has cost. Shares are cut off at a common level, like hills by rising water, so high
+that what is left below it fits into what stratatrace may take. So rare calls are always measured,
+dear as they may be, and those are thinned that take the most.
 
 No thread and no timer: the governor works when calls are made. It knows neither what is called nor
 how it is measured, and reads no clock but the one that it is given.
@@ -101,6 +101,13 @@ class Site:
         """Whether nothing is left to tell it from a callsite that was never called."""
         return self.ratio == 1 and self.rate < _FORGOTTEN_PER_S
 
+    def passes(self) -> bool:
+        """Count a call as one that is not measured, where one is left."""
+        if self.turns.left <= 0:
+            return False
+        self.turns.left -= 1
+        return True
+
     def collect(self) -> int:
         """Return what measuring has cost since this was last called, in ns."""
         own_ns, self.turns.own_ns = self.turns.own_ns, 0
@@ -135,7 +142,7 @@ class Site:
         self.rate = max(smooth, (calls - 2 * math.sqrt(calls)) / seconds)
         if self.measured:
             trust = self.measured / (self.measured + _COST_CALLS) if self.cost_ns else 1
-            self.cost_ns += (self._own_ns / self.measured - self.cost_ns) * trust
+            self.cost_ns += (max(self._own_ns, 0) / self.measured - self.cost_ns) * trust
             self._own_ns = self.measured = 0
 
     def approach(self, target: float, growth: float, *, over: bool) -> bool:
@@ -169,8 +176,8 @@ def water_level(shares: Iterable[float], room: float) -> float:
 class Governor:
     """Keeps measuring within a share of wall time.
 
-    Whoever measures asks `takes` with each call, and tells `spent` afterwards. Where calls are many,
-    `site_of` and `admits` do the same without looking the callsite up.
+    Whoever measures asks `takes` with each call, and tells `spent` afterwards. `site_of` and
+    `admits` do the same without looking the callsite up each time.
 
     Threads may use it at once: what two of them count in the same instant may be off by one.
 
@@ -250,11 +257,10 @@ class Governor:
 
     def admits(self, site: Site) -> bool:
         """Decide whether a call is measured, as `takes` does."""
-        turns = site.turns
-        if turns.left <= 0:
-            self._look(site)
-        if turns.left > 0:
-            turns.left -= 1
+        if site.passes():
+            return False
+        self._look(site)
+        if site.passes():
             return False
         if not site.measured:
             self._awake[site] = None

@@ -1,4 +1,4 @@
-"""Thinning: what becomes of the calls that the governor leaves out. They are counted, and no more."""
+"""Thinning: the calls that the governor leaves out are counted, and no more."""
 
 from __future__ import annotations
 
@@ -139,7 +139,6 @@ class Thinnings:
     def site_of(self, callsite: Callsite) -> Site:
         """Return what the governor knows of a callsite."""
 
-
         def make(key: Hashable) -> Thinning | PlainThinning:
             known = _OTHERS if key is None else callsite
             return Thinned(known, self._metrics, self._work).turns
@@ -162,7 +161,8 @@ class Thinnings:
                 yield thinned.callsite, site.ratio
 
     def _all(self) -> Iterator[tuple[Site, Thinned]]:
-        for site in self.governor.sites():  # Those of others, who ask by themselves, have no keeper.
+        for site in self.governor.sites():
+            # Those of others, who ask the governor by themselves, have no keeper.
             keeper = getattr(site.turns, "keeper", None)
             if isinstance(keeper, Thinned):
                 yield site, keeper

@@ -199,7 +199,7 @@ class Overheads(Protocol):
         ...
 
     def ratios(self) -> Iterable[tuple[Callsite, float]]:
-        """Return the share of its calls that is measured, of each callsite that is to be told of."""
+        """Return callsites, and the share of their calls that is measured."""
         ...
 
 

@@ -241,7 +241,8 @@ class MetricSink:
         overheads = self.overheads
         told = [] if overheads is None else list(overheads.ratios())
         observations = [
-            Observation(ratio, _attributes(callsite, None)) for callsite, ratio in told[:MOST_SERIES]
+            Observation(ratio, _attributes(callsite, None))
+            for callsite, ratio in told[:MOST_SERIES]
         ]
         if len(told) > MOST_SERIES:  # The lowest says that there are such.
             lowest = min(ratio for _, ratio in told[MOST_SERIES:])
