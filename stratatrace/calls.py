@@ -138,6 +138,9 @@ def _new_call(recorder: Recorder, callsite: Callsite) -> Call:
 def _begin_governed(
     recorder: Recorder, thinnings: Thinnings, callsite: Callsite
 ) -> Call | Tally | Thinning | PlainThinning:
+    thinned = thinnings.passes(callsite)
+    if thinned is not None:
+        return thinned
     held = recorder.hold()
     begun = None
     try:
@@ -155,6 +158,9 @@ def _begin_governed(
 
 
 def _prepare_governed(recorder: Recorder, thinnings: Thinnings, callsite: Callsite) -> AnyCall:
+    thinned = thinnings.passes(callsite)
+    if thinned is not None:
+        return thinned
     held = recorder.hold()
     try:
         began_ns = time.perf_counter_ns()
@@ -177,8 +183,6 @@ def _choose(
     try:
         site = thinnings.site_of(callsite)
         turns: Any = site.turns
-        if site.passes():
-            return cast("Thinning | PlainThinning", turns)
         began_ns = time.perf_counter_ns()
         if not thinnings.governor.admits(site):
             return cast("Thinning | PlainThinning", turns)

@@ -192,7 +192,8 @@ class Recorder:
         from stratatrace.governor import Governor  # noqa: PLC0415
         from stratatrace.thinning import Thinnings  # noqa: PLC0415
 
-        return Thinnings(Governor(self.config.max_overhead), self.metrics, self.work)
+        governor = Governor(self.config.max_overhead)
+        return Thinnings(governor, self.metrics, self.accounts.heap, self.work)
 
     @property
     def governor(self) -> Governor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from stratatrace.governor import PlainTurns
 from stratatrace.measurement import Callsite, Sums, error_type_of
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from stratatrace.own_work import OwnWork
     from stratatrace.probes._counters import Thinning
     from stratatrace.telemetry.metrics import MetricSink
+    from stratatrace.typing import HeapAccount
 
 __all__ = ["PlainThinning", "Thinned", "Thinnings"]
 
-#: Past a bound, callsites are told of together.
+_MOST_CALLSITES = 4096
+# Past a bound, the governor takes callsites together.
 _OTHERS = Callsite(name="", function="")
 
 
@@ -57,11 +59,15 @@ class Thinned:
     Args:
         callsite: What is called.
         metrics: Who is told.
+        heap: Whom our own work is kept away from, where the heap is measured.
         work: The threads whose calls are none.
     """
 
-    def __init__(self, callsite: Callsite, metrics: MetricSink, work: OwnWork) -> None:
+    def __init__(
+        self, callsite: Callsite, metrics: MetricSink, heap: HeapAccount | None, work: OwnWork
+    ) -> None:
         self.callsite = callsite
+        self._heap = heap
         self.turns = _turns_of(self, work)
         #: Whether any of its calls was ever left out.
         self.told = False
@@ -82,8 +88,13 @@ class Thinned:
 
     def count(self, error: BaseException | None) -> None:
         """A call has ended that is not counted elsewhere."""
-        if self._metrics is not None:
-            self._metrics.count(self.callsite, error_type_of(error))
+        held = None if self._heap is None else self._heap.hold()
+        try:
+            if self._metrics is not None:
+                self._metrics.count(self.callsite, error_type_of(error))
+        finally:
+            if self._heap is not None:
+                self._heap.unhold(held)
 
     def retire(self) -> None:
         """Leave no more calls out; those that are under way are counted as they end."""
@@ -110,13 +121,19 @@ class Thinnings:
     Args:
         governor: Decides.
         metrics: Who is told of the calls that are left out, and of what measuring takes.
+        heap: Whom our own work is kept away from, where the heap is measured.
         work: The threads whose calls are none.
     """
 
-    def __init__(self, governor: Governor, metrics: MetricSink, work: OwnWork) -> None:
+    def __init__(
+        self, governor: Governor, metrics: MetricSink, heap: HeapAccount | None, work: OwnWork
+    ) -> None:
         self.governor = governor
         self._metrics = metrics
+        self._heap = heap
         self._work = work
+        # Of the callsites that were called.
+        self._by_callsite: dict[Callsite, Site] = {}
 
     def start(self) -> None:
         """Tell the metrics what measuring takes from now on."""
@@ -128,20 +145,40 @@ class Thinnings:
             self._metrics.overheads = None
         for _, thinned in self._all():
             thinned.retire()
-        self.governor.begin_anew()
+        self._begin_anew()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent tells of the calls that are under way."""
         for _, thinned in self._all():
             thinned.disown()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._by_callsite.clear()
         self.governor.begin_anew()
+
+    def passes(self, callsite: Callsite) -> Thinning | PlainThinning | None:
+        """Return what stands for a call that is left out without asking; it takes no memory."""
+        site = self._by_callsite.get(callsite)
+        if site is None or not site.passes():
+            return None
+        turns: Any = site.turns  # It was made below.
+        return cast("Thinning | PlainThinning", turns)
 
     def site_of(self, callsite: Callsite) -> Site:
         """Return what the governor knows of a callsite."""
+        site = self._by_callsite.get(callsite)
+        if site is None:
+            if len(self._by_callsite) >= _MOST_CALLSITES:
+                self._by_callsite.clear()  # Of callsites that come and go; what is known stays.
+            site = self._by_callsite[callsite] = self._known(callsite)
+        return site
+
+    def _known(self, callsite: Callsite) -> Site:
 
         def make(key: Hashable) -> Thinning | PlainThinning:
             known = _OTHERS if key is None else callsite
-            return Thinned(known, self._metrics, self._work).turns
+            return Thinned(known, self._metrics, self._heap, self._work).turns
 
         return self.governor.site_of((callsite.function, callsite.label), make)
 

@@ -88,7 +88,10 @@ begin_call(Measured *mine)
         Tally *tally = (Tally *)call;
         call = tally_begin((PyObject *)tally, NULL);
         remember_thinning(mine, (PyObject *)tally->thinning);
-        own_ended(tally, began);
+        began = own_ended(tally, began);
+        if (began != 0 && call != NULL) {
+            ((TalliedCall *)call)->opened = began;
+        }
         Py_DECREF(tally);
     }
     else if (is_thinning(call)) {

@@ -47,7 +47,7 @@ typedef struct {
     PyObject_HEAD
     Tally *tally;
     Tab heap, resident;
-    int64_t opened; /* ns */
+    int64_t opened; /* ns; where our own work is timed, when the first step's had ended. */
     int64_t generation;
     int64_t resident_before;
     double weight; /* How many calls this one stands for. */
@@ -61,12 +61,16 @@ own_began(const Tally *tally)
     return tally->thinning == NULL ? 0 : monotonic_ns();
 }
 
-ALWAYS_INLINE void
+/* It has ended; return when. */
+ALWAYS_INLINE int64_t
 own_ended(const Tally *tally, int64_t began)
 {
-    if (tally->thinning != NULL && began != 0) {
-        tally->thinning->own += monotonic_ns() - began;
+    if (tally->thinning == NULL || began == 0) {
+        return 0;
     }
+    int64_t now = monotonic_ns();
+    tally->thinning->own += now - began;
+    return now;
 }
 
 /* --- One call ------------------------------------------------------------------------------------ */
@@ -173,12 +177,12 @@ sums_add(Sums *sums, const Sums *more)
 }
 
 static void
-tally_add(Tally *tally, const TalliedCall *call)
+tally_add(Tally *tally, const TalliedCall *call, int64_t ended)
 {
     Record *record = &tally->latest[tally->sums.calls % LATEST];
     const Tab *heap = &call->heap, *resident = &call->resident;
     memset(record, 0, sizeof(*record));
-    record->duration = monotonic_ns() - call->opened;
+    record->duration = ended - call->opened;
     const double weight = call->weight;
     Sums one = {.calls = 1, .time = weight * (double)record->duration};
     if (heap->charged && !heap->failed) {
@@ -219,7 +223,7 @@ call_missed(TalliedCall *call, const char *doing)
 /* Add a call to its sums, by the error that it ended with. Return -1 with an exception set where the
    keeper raises, which it does only where tests want to see it. */
 static int
-call_settle(TalliedCall *call, PyObject *error)
+call_settle(TalliedCall *call, PyObject *error, int64_t ended)
 {
     PyObject *target = Py_NewRef(call->tally);
     if (error != Py_None) {
@@ -232,7 +236,7 @@ call_settle(TalliedCall *call, PyObject *error)
             return -1;
         }
     }
-    tally_add((Tally *)target, call);
+    tally_add((Tally *)target, call, ended != 0 ? ended : monotonic_ns());
     Py_DECREF(target);
     if (call->heap.failed && call_missed(call, "read the heap") < 0) {
         return -1;
@@ -254,12 +258,12 @@ call_finish(PyObject *self, PyObject *const *args, Py_ssize_t count)
     int settled = 0;
     /* Else a fork's parent will tell of it, or nobody. */
     if (call->generation == generation && !is_finalizing()) {
-        settled = call_settle(call, count > 0 ? args[0] : Py_None);
+        settled = call_settle(call, count > 0 ? args[0] : Py_None, began);
     }
     int failed = settled < 0 && !had_no_room();
     call_end(call);
     heap_unhold(&heap_account, 0);
-    own_ended(call->tally, began);
+    (void)own_ended(call->tally, began);
     return failed ? NULL : Py_NewRef(Py_None);
 }
 
@@ -268,8 +272,10 @@ call_resume_method(PyObject *self, PyObject *Py_UNUSED(none))
 {
     TalliedCall *call = (TalliedCall *)self;
     int64_t began = own_began(call->tally);
+    const int first = !call->heap.charged && !call->resident.charged;
     call_resume(call);
-    own_ended(call->tally, began);
+    began = own_ended(call->tally, began);
+    call->opened = first && began != 0 ? began : call->opened;
     Py_RETURN_NONE;
 }
 
@@ -281,7 +287,7 @@ call_suspend_method(PyObject *self, PyObject *Py_UNUSED(none))
     if (call_pause(call)) {
         heap_unhold(&heap_account, 0);
     }
-    own_ended(call->tally, began);
+    (void)own_ended(call->tally, began);
     Py_RETURN_NONE;
 }
 
