@@ -36,6 +36,11 @@ _BAND = 1.1
 _GROWTH = 1.25
 #: What a second leaves of the memory of how often a callsite was called.
 _FADE = 0.9
+#: Likewise of what was spent on calls that are measured in any case.
+_FADE_FIXED = 0.5
+#: And of how much more was spent than the shares explain, by which less is aimed at; and the most.
+_FADE_DOUBT = 0.7
+_MOST_DOUBT = 2.0
 #: Of how many calls the cost is the mean, about.
 _COST_CALLS = 20
 #: How many calls pass unmeasured before somebody looks at the clock again.
@@ -75,7 +80,18 @@ class Site:
         turns: What its calls look at.
     """
 
-    __slots__ = ("_given", "_own_ns", "_rest", "cost_ns", "measured", "rate", "ratio", "turns")
+    __slots__ = (
+        "_faded_calls",
+        "_faded_s",
+        "_given",
+        "_own_ns",
+        "_rest",
+        "cost_ns",
+        "measured",
+        "rate",
+        "ratio",
+        "turns",
+    )
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
@@ -87,6 +103,8 @@ class Site:
         self.cost_ns = 0.0
         #: Calls that were measured in this period.
         self.measured = 0
+        # How many calls there were in how much time, either fading: their quotient is the mean.
+        self._faded_calls = self._faded_s = 0.0
         self._own_ns = 0
         self._rest = 0  # Calls that are not measured either when those in `turns.left` are through.
         self._given = 0  # What `turns.left` would be had nobody called in this period.
@@ -96,10 +114,12 @@ class Site:
         """What measuring every call would take of the time."""
         return self.rate * self.cost_ns / 1e9
 
-    @property
     def forgotten(self) -> bool:
-        """Whether nothing is left to tell it from a callsite that was never called."""
-        return self.ratio == 1 and self.rate < _FORGOTTEN_PER_S
+        """Tell whether it was not called for long, and forget when it was."""
+        if self.ratio < 1 or self.rate >= _FORGOTTEN_PER_S:
+            return False
+        self._faded_calls = self._faded_s = self.rate = 0.0
+        return True
 
     def passes(self) -> bool:
         """Count a call as one that is not measured, where one is left."""
@@ -138,8 +158,11 @@ class Site:
         self._given = self.turns.left
         # Up at once by as many as are not there by chance, and down slowly.
         fade = _FADE**seconds
-        smooth = self.rate * fade + calls / seconds * (1 - fade)
-        self.rate = max(smooth, (calls - 2 * math.sqrt(calls)) / seconds)
+        self._faded_calls = self._faded_calls * fade + calls
+        self._faded_s = self._faded_s * fade + seconds
+        mean = self._faded_calls / max(self._faded_s, 1.0)
+        surely = (calls - 2 * math.sqrt(calls)) / seconds
+        self.rate = max(mean, surely, self.rate * fade)
         if self.measured:
             trust = self.measured / (self.measured + _COST_CALLS) if self.cost_ns else 1
             self.cost_ns += (max(self._own_ns, 0) / self.measured - self.cost_ns) * trust
@@ -208,8 +231,9 @@ class Governor:
         #: What is spent on calls that are measured in any case.
         self.fixed = PlainTurns()
         self._fixed_share = 0.0
+        self._doubt = 1.0
         self._fixed_ns = 0
-        self._spent_ns = self._told_ns = 0
+        self._spent_ns = self._told_ns = self._before_ns = 0
         self._began_ns = self._told_at_ns = self._clock()
         self._begin_period(self._began_ns, 0)
 
@@ -297,6 +321,7 @@ class Governor:
         try:
             self._spent_ns += self._collect(list(self._awake))
             self._set_ratios(max(now_ns - self._began_ns, 1) / 1e9)
+            self._before_ns = self._spent_ns
             took_ns = max(self._clock() - now_ns, 0)
             self._spent_ns += took_ns
             self._begin_period(now_ns, took_ns)
@@ -314,20 +339,25 @@ class Governor:
         for site in sites:
             site.learn(seconds)
         fixed = self._fixed_ns / 1e9 / seconds
-        self._fixed_share += (fixed - self._fixed_share) * (1 - _FADE**seconds)
+        self._fixed_share += (fixed - self._fixed_share) * (1 - _FADE_FIXED**seconds)
         least = self.max_overhead * _LEAST
-        level = water_level(
-            (site.share for site in sites),
-            max(self.max_overhead * _AIM - self._fixed_share, least),
-        )
+        room = max(self.max_overhead * _AIM - self._fixed_share, least)
         allowed = max(self.max_overhead - self._fixed_share, least)
-        over = sum(site.ratio * site.share for site in sites) > allowed
+        expected = sum(site.ratio * site.share for site in sites)
+        actual = (self._spent_ns - self._before_ns - self._fixed_ns) / 1e9 / seconds
+        over = expected > allowed or actual > allowed * _EARLY
+        # Many callsites together may be hot where each of them seems so by chance.
+        more = actual / expected if expected else 1.0
+        at_once = actual > allowed * _EARLY and more > self._doubt
+        self._doubt += (more - self._doubt) * (1 if at_once else 1 - _FADE_DOUBT**seconds)
+        self._doubt = min(max(self._doubt, 1.0), _MOST_DOUBT)
+        level = water_level((site.share for site in sites), room / self._doubt)
         growth = _GROWTH ** min(seconds, _LONGEST_S)
         for site in sites:
             target = 1.0 if site.share <= level else level / site.share
             if site.approach(target, growth, over=over):
                 site.draw(self._chance)
-            if site.forgotten:
+            if site.forgotten():
                 self._awake.pop(site, None)
 
     def _begin_period(self, now_ns: int, took_ns: int) -> None:
