@@ -193,7 +193,7 @@ class Recorder:
         from stratatrace.thinning import Thinnings  # noqa: PLC0415
 
         governor = Governor(self.config.max_overhead)
-        return Thinnings(governor, self.metrics, self.accounts.heap, self.work)
+        return Thinnings(governor, self.metrics, self)
 
     @property
     def governor(self) -> Governor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from stratatrace.governor import PlainTurns
 from stratatrace.measurement import Callsite, Sums, error_type_of
@@ -15,13 +15,28 @@ if TYPE_CHECKING:
     from stratatrace.own_work import OwnWork
     from stratatrace.probes._counters import Thinning
     from stratatrace.telemetry.metrics import MetricSink
-    from stratatrace.typing import HeapAccount
 
-__all__ = ["PlainThinning", "Thinned", "Thinnings"]
+__all__ = ["Holder", "PlainThinning", "Thinned", "Thinnings"]
 
 _MOST_CALLSITES = 4096
 # Past a bound, the governor takes callsites together.
 _OTHERS = Callsite(name="", function="")
+
+
+class Holder(Protocol):
+    """Keeps stratatrace's own work away from the calls that are charged: the recorder does."""
+
+    @property
+    def work(self) -> OwnWork:
+        """The threads whose calls are none."""
+        ...
+
+    def hold(self) -> object:
+        """Charge no call from here to `unhold`."""
+        ...
+
+    def unhold(self, held: object, /) -> None:
+        """Go on charging from where `hold` left off."""
 
 
 class PlainThinning(PlainTurns):
@@ -59,18 +74,15 @@ class Thinned:
     Args:
         callsite: What is called.
         metrics: Who is told.
-        heap: Whom our own work is kept away from, where the heap is measured.
-        work: The threads whose calls are none.
+        holder: Keeps our own work away from the calls that are charged.
     """
 
-    def __init__(
-        self, callsite: Callsite, metrics: MetricSink, heap: HeapAccount | None, work: OwnWork
-    ) -> None:
+    def __init__(self, callsite: Callsite, metrics: MetricSink, holder: Holder) -> None:
         self.callsite = callsite
-        self._heap = heap
-        self.turns = _turns_of(self, work)
+        self.turns = _turns_of(self, holder.work)
         #: Whether any of its calls was ever left out.
         self.told = False
+        self._holder = holder
         self._metrics: MetricSink | None = metrics
         metrics.attach(callsite, None, self)
 
@@ -88,13 +100,12 @@ class Thinned:
 
     def count(self, error: BaseException | None) -> None:
         """A call has ended that is not counted elsewhere."""
-        held = None if self._heap is None else self._heap.hold()
+        held = self._holder.hold()
         try:
             if self._metrics is not None:
                 self._metrics.count(self.callsite, error_type_of(error))
         finally:
-            if self._heap is not None:
-                self._heap.unhold(held)
+            self._holder.unhold(held)
 
     def retire(self) -> None:
         """Leave no more calls out; those that are under way are counted as they end."""
@@ -121,17 +132,13 @@ class Thinnings:
     Args:
         governor: Decides.
         metrics: Who is told of the calls that are left out, and of what measuring takes.
-        heap: Whom our own work is kept away from, where the heap is measured.
-        work: The threads whose calls are none.
+        holder: Keeps our own work away from the calls that are charged.
     """
 
-    def __init__(
-        self, governor: Governor, metrics: MetricSink, heap: HeapAccount | None, work: OwnWork
-    ) -> None:
+    def __init__(self, governor: Governor, metrics: MetricSink, holder: Holder) -> None:
         self.governor = governor
         self._metrics = metrics
-        self._heap = heap
-        self._work = work
+        self._holder = holder
         # Of the callsites that were called.
         self._by_callsite: dict[Callsite, Site] = {}
 
@@ -178,7 +185,7 @@ class Thinnings:
 
         def make(key: Hashable) -> Thinning | PlainThinning:
             known = _OTHERS if key is None else callsite
-            return Thinned(known, self._metrics, self._heap, self._work).turns
+            return Thinned(known, self._metrics, self._holder).turns
 
         return self.governor.site_of((callsite.function, callsite.label), make)
 
