@@ -43,6 +43,8 @@ _FADE_DOUBT = 0.7
 _MOST_DOUBT = 2.0
 #: Of how many calls the cost is the mean, about.
 _COST_CALLS = 20
+#: How many times dearer calls are taken to have become in one period, at most.
+_MOST_DEARER = 10.0
 #: How many calls pass unmeasured before somebody looks at the clock again.
 _MOST_IN_A_ROW = 100
 #: What no rule takes from the callsites, as a part of what is allowed.
@@ -164,8 +166,12 @@ class Site:
         surely = (calls - 2 * math.sqrt(calls)) / seconds
         self.rate = max(mean, surely, self.rate * fade)
         if self.measured:
-            trust = self.measured / (self.measured + _COST_CALLS) if self.cost_ns else 1
-            self.cost_ns += (max(self._own_ns, 0) / self.measured - self.cost_ns) * trust
+            cost_ns = max(self._own_ns, 0) / self.measured
+            if self.cost_ns:
+                # A call that the system interrupted for milliseconds is not dear for that.
+                cost_ns = min(cost_ns, self.cost_ns * _MOST_DEARER)
+                cost_ns -= (cost_ns - self.cost_ns) * _COST_CALLS / (self.measured + _COST_CALLS)
+            self.cost_ns = cost_ns
             self._own_ns = self.measured = 0
 
     def approach(self, target: float, growth: float, *, over: bool) -> bool:

@@ -179,6 +179,18 @@ def test_dearer_calls_are_thinned_more() -> None:
     assert program.ratios["hot"][-1] == pytest.approx(before / 5, rel=0.3)
 
 
+def test_a_call_that_was_interrupted_is_not_taken_for_dear() -> None:
+    """One that took a hundred times as long by the clock changes little."""
+    program = Program()
+    program.run(5, hot=(1_000, 100 * MICROSECOND))
+    before = program.ratios["hot"][-1]
+    while program.governor.takes("hot") is None:
+        pass
+    program.governor.spent("hot", 10 * MILLISECOND)
+    program.run(1, hot=(1_000, 100 * MICROSECOND))
+    assert program.ratios["hot"][-1] > before / 2
+
+
 def test_when_there_is_room_again_all_are_measured_again() -> None:
     """The ratio rises, by a quarter a second at most, and never falls on the way."""
     program = Program()
