@@ -30,7 +30,7 @@ _PERIOD_NS = 1_000_000_000
 _EARLY = 1.5
 #: What is aimed at, as a part of what is allowed: there is room for what is not foreseen.
 _AIM = 0.9
-#: A ratio is left alone while it is off by less than this, so that chance does not move it.
+#: A ratio is not raised by less than this, so that chance does not move it up and down.
 _BAND = 1.1
 #: The most that a ratio grows in a second.
 _GROWTH = 1.25
@@ -38,7 +38,7 @@ _GROWTH = 1.25
 _FADE = 0.9
 #: Likewise of what was spent on calls that are measured in any case.
 _FADE_FIXED = 0.5
-#: And of how much more was spent than the shares explain, by which less is aimed at; and the most.
+#: And of how many times more was spent than the shares explain; by that, less is aimed at.
 _FADE_DOUBT = 0.7
 _MOST_DOUBT = 2.0
 #: Of how many calls the cost is the mean, about.
@@ -174,16 +174,15 @@ class Site:
             self.cost_ns = cost_ns
             self._own_ns = self.measured = 0
 
-    def approach(self, target: float, growth: float, *, over: bool) -> bool:
-        """Move the ratio towards *target*; return whether it was moved.
+    def approach(self, target: float, growth: float) -> bool:
+        """Move the ratio down to *target*, or up towards it; return whether it was moved.
 
         Args:
             target: Where it ought to be.
             growth: By how much it may grow.
-            over: Whether more is used than is allowed, so that it falls by however little.
         """
         ratio = self.ratio
-        if (target < ratio and over) or target * _BAND < ratio:
+        if target < ratio:
             self.ratio = target
         elif target > ratio * _BAND or target == 1:
             self.ratio = min(target, ratio * growth)
@@ -344,27 +343,29 @@ class Governor:
         sites = list(self._awake)
         for site in sites:
             site.learn(seconds)
-        fixed = self._fixed_ns / 1e9 / seconds
-        self._fixed_share += (fixed - self._fixed_share) * (1 - _FADE_FIXED**seconds)
-        least = self.max_overhead * _LEAST
-        room = max(self.max_overhead * _AIM - self._fixed_share, least)
-        allowed = max(self.max_overhead - self._fixed_share, least)
-        expected = sum(site.ratio * site.share for site in sites)
-        actual = (self._spent_ns - self._before_ns - self._fixed_ns) / 1e9 / seconds
-        over = expected > allowed or actual > allowed * _EARLY
-        # Many callsites together may be hot where each of them seems so by chance.
-        more = actual / expected if expected else 1.0
-        at_once = actual > allowed * _EARLY and more > self._doubt
-        self._doubt += (more - self._doubt) * (1 if at_once else 1 - _FADE_DOUBT**seconds)
-        self._doubt = min(max(self._doubt, 1.0), _MOST_DOUBT)
-        level = water_level((site.share for site in sites), room / self._doubt)
+        level = water_level((site.share for site in sites), self._room(sites, seconds))
         growth = _GROWTH ** min(seconds, _LONGEST_S)
         for site in sites:
             target = 1.0 if site.share <= level else level / site.share
-            if site.approach(target, growth, over=over):
+            if site.approach(target, growth):
                 site.draw(self._chance)
             if site.forgotten():
                 self._awake.pop(site, None)
+
+    def _room(self, sites: list[Site], seconds: float) -> float:
+        """Return what all shares together may be, after a period of so many seconds."""
+        fixed = self._fixed_ns / 1e9 / seconds
+        self._fixed_share += (fixed - self._fixed_share) * (1 - _FADE_FIXED**seconds)
+        room = self.max_overhead * _AIM - self._fixed_share
+        room = max(room, self.max_overhead * _LEAST)
+        # Many callsites together may be hot where each of them seems so by chance.
+        actual = (self._spent_ns - self._before_ns - self._fixed_ns) / 1e9 / seconds
+        expected = sum(site.ratio * site.share for site in sites)
+        doubt = actual / expected if expected else 1.0
+        at_once = doubt > self._doubt and actual > room * _EARLY
+        self._doubt += (doubt - self._doubt) * (1 if at_once else 1 - _FADE_DOUBT**seconds)
+        self._doubt = min(max(self._doubt, 1.0), _MOST_DOUBT)
+        return room / self._doubt
 
     def _begin_period(self, now_ns: int, took_ns: int) -> None:
         self._began_ns = now_ns

@@ -25,7 +25,7 @@ PREFIX = "OTEL_PYTHON_STRATATRACE_"
         ({"sample_ratio": True}, TypeError, "from 0 to 1, not True"),
         ({"max_overhead": 0}, ValueError, "above 0 and up to 1 .* say disabled=True"),
         ({"max_overhead": -0.1}, ValueError, "say disabled=True"),
-        ({"max_overhead": 1.01}, ValueError, r"above 0 and up to 1 \(0.02 is 2%\), and 1.01 is not"),
+        ({"max_overhead": 1.01}, ValueError, r"up to 1 \(0.02 is 2%\), and 1.01 is not"),
         ({"max_overhead": float("nan")}, ValueError, "above 0 and up to 1"),
         ({"max_overhead": "2%"}, TypeError, "a number above 0 and up to 1, not '2%'"),
         ({"max_overhead": True}, TypeError, "up to 1, not True"),

@@ -179,16 +179,44 @@ def test_dearer_calls_are_thinned_more() -> None:
     assert program.ratios["hot"][-1] == pytest.approx(before / 5, rel=0.3)
 
 
+def test_calls_that_have_become_cheap_are_measured_more_and_more() -> None:
+    """But not all of them at once."""
+    program = Program()
+    program.run(5, hot=(1_000, 400 * MICROSECOND))
+    before = program.ratios["hot"][-1]
+    program.run(2, hot=(1_000, 4 * MICROSECOND))
+    assert program.ratios["hot"][-1] <= before * 1.25**3
+    program.run(25, hot=(1_000, 4 * MICROSECOND))
+    assert program.ratios["hot"][-1] == 1
+
+
 def test_a_call_that_was_interrupted_is_not_taken_for_dear() -> None:
     """One that took a hundred times as long by the clock changes little."""
     program = Program()
-    program.run(5, hot=(1_000, 100 * MICROSECOND))
-    before = program.ratios["hot"][-1]
-    while program.governor.takes("hot") is None:
-        pass
-    program.governor.spent("hot", 10 * MILLISECOND)
-    program.run(1, hot=(1_000, 100 * MICROSECOND))
-    assert program.ratios["hot"][-1] > before / 2
+    program.run(5, hot=(20, 10 * MICROSECOND))
+    assert program.ratios["hot"][-1] == 1
+    program.governor.spent("hot", 500 * MILLISECOND)
+    program.run(2, hot=(20, 10 * MICROSECOND))
+    assert program.ratios["hot"][-1] == 1
+
+
+def test_what_the_governor_takes_is_not_the_cost_of_a_call() -> None:
+    """Though it is in the time that is told of the call in which it looked."""
+    program = Program()
+
+    def clock() -> int:
+        if program.governor._lock.locked():
+            program.now_ns += 20 * MILLISECOND
+        return program.now_ns
+
+    program.governor._clock = clock
+    for _ in range(100):
+        before_ns = program.now_ns
+        assert program.governor.takes("a") == 1
+        program.now_ns += 10 * MICROSECOND
+        program.governor.spent("a", program.now_ns - before_ns)
+        program.now_ns += 500 * MILLISECOND
+    assert program.governor.site_of("a").cost_ns == pytest.approx(10 * MICROSECOND, rel=0.01)
 
 
 def test_when_there_is_room_again_all_are_measured_again() -> None:
@@ -281,10 +309,10 @@ def test_nobody_looks_while_somebody_looks() -> None:
 
 @pytest.mark.parametrize(("pattern", "ratio"), [(1, 0.5), (2, 0.1), (10, 0.01)])
 def test_weighted_sums_are_unbiased(pattern: int, ratio: float) -> None:
-    """Also of a program that alternates: who is measured is chance, and not every so manieth."""
+    """Also of a program that alternates: who is measured is chance, and not counted out."""
     governor = Governor(BUDGET, clock=lambda: 0, seed=pattern)
     site = governor.site_of("a")
-    site.approach(ratio, 1, over=True)
+    site.approach(ratio, 1)
     site.draw(governor._chance)
     truth = estimate = squares = 0.0
     for number in range(200_000):
