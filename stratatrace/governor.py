@@ -116,12 +116,10 @@ class Site:
         """What measuring every call would take of the time."""
         return self.rate * self.cost_ns / 1e9
 
+    @property
     def forgotten(self) -> bool:
-        """Tell whether it was not called for long, and forget when it was."""
-        if self.ratio < 1 or self.rate >= _FORGOTTEN_PER_S:
-            return False
-        self._faded_calls = self._faded_s = self.rate = 0.0
-        return True
+        """Whether it was not called for so long that nothing has to be done for it."""
+        return self.ratio == 1 and self.rate < _FORGOTTEN_PER_S
 
     def passes(self) -> bool:
         """Count a call as one that is not measured, where one is left."""
@@ -349,7 +347,7 @@ class Governor:
             target = 1.0 if site.share <= level else level / site.share
             if site.approach(target, growth):
                 site.draw(self._chance)
-            if site.forgotten():
+            if site.forgotten:
                 self._awake.pop(site, None)
 
     def _room(self, sites: list[Site], seconds: float) -> float:

@@ -22,6 +22,7 @@ from stratatrace import measure, profile_memory, wrapping
 from stratatrace.config import Config
 from stratatrace.probes import native_obstacle
 from stratatrace.recorder import Recorder, active
+from stratatrace.telemetry.spans import SpanScope
 from stratatrace.testing import ListSink
 
 if TYPE_CHECKING:
@@ -129,6 +130,21 @@ def test_counts_are_exact_and_sums_are_of_all(told: Told) -> None:
         assert told.points("budget.exceeded")["keep", None] == pytest.approx(calls / 2, rel=0.1)
         heap_peak = told.points("heap.peak")
     assert heap_peak == {}  # It is of the calls since the collection before.
+
+
+def test_sums_lose_nothing_however_often_they_are_collected(told: Told) -> None:
+    """What is not whole is not rounded away each time."""
+
+    @profile_memory(budget=1000)
+    def exceed() -> int:
+        return len(bytearray(5000))
+
+    with active.replaced(recorder := told.recorder()):
+        thin(recorder, exceed, 0.7)
+        for _ in range(300):
+            exceed()
+            told.points("budget.exceeded")
+        assert told.points("budget.exceeded")["exceed", None] == pytest.approx(300, rel=0.12)
 
 
 def test_gauges_are_not_scaled(told: Told) -> None:
@@ -305,19 +321,29 @@ def test_our_own_work_is_not_in_the_duration_of_a_call(
 
     sink = ListSink()
     with active.replaced(recorder := told.recorder(sinks=(sink,))):
-        held = recorder.spans.open
-
-        def slow(*args: Any) -> Any:
-            time.sleep(0.05)
-            return held(*args)
-
-        monkeypatch.setattr(recorder.spans, "open", slow)
-        work()
+        make_slow(monkeypatch, recorder, "wants_heap")  # Before the call begins;
+        make_slow(monkeypatch, recorder, "judge")  # when it is told of;
         list(steps())
+        make_slow(monkeypatch, SpanScope, "leave")  # and just after it, where it has a span.
+        work()
         assert recorder.thinnings is not None
-        for function in (work, steps):
-            assert recorder.thinnings.site_of(callsite_of(function)).turns.own_ns > 50_000_000
+        own_ns = [
+            recorder.thinnings.site_of(callsite_of(each)).turns.own_ns for each in (steps, work)
+        ]
+        assert own_ns[0] > 100_000_000
+        assert own_ns[1] > (100_000_000 if recorder.spans.silent else 150_000_000)
     assert all(0 < (m.duration_ns or 0) < 40_000_000 for m in sink.measurements)
+
+
+def make_slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """Have something of ours take 50 ms more."""
+    real = getattr(owner, name)
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.05)
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, slow)
 
 
 def test_what_is_measured_by_stratatrace_is_no_call(told: Told) -> None:
@@ -333,12 +359,14 @@ def test_what_is_measured_by_stratatrace_is_no_call(told: Told) -> None:
     @profile_memory
     def work() -> None: ...
 
-    with active.replaced(recorder := told.recorder(sinks=(Measured(),))):
+    sink = Measured()
+    with active.replaced(recorder := told.recorder(sinks=(sink,))):
         thin(recorder, Measured.__dict__["emit"], 1e-9)
+        sink.emit(None, None)  # By the program, which is a call; and nobody is told of it.
         for _ in range(10):
             work()
-        assert emitted == 10
-        assert told.points("call.count") == {("work", None): 10}
+        assert emitted == 11
+        assert told.points("call.count") == {("work", None): 10, ("emit", None): 1}
 
 
 def test_calls_that_are_under_way_are_counted_by_whom_they_began_with(told: Told) -> None:
@@ -348,6 +376,7 @@ def test_calls_that_are_under_way_are_counted_by_whom_they_began_with(told: Told
     @profile_memory
     def reconfigure() -> None:
         active.install(second)
+        assert told.points("call.count") == {}  # Now nobody looks for more any longer.
 
     @profile_memory
     def work() -> None: ...
@@ -577,14 +606,15 @@ def test_the_compiled_part_asks_nobody_for_a_call_that_is_left_out(
     with active.replaced(recorder := told.recorder()):
         thin(recorder, work, 1e-9)
         work()
-        look = governor_of(recorder)._look
+        assert recorder.thinnings is not None
+        passes = recorder.thinnings.passes
 
-        def counting(site: Site) -> None:
+        def counting(callsite: Callsite) -> object:
             nonlocal asked
             asked += 1
-            look(site)
+            return passes(callsite)
 
-        monkeypatch.setattr(recorder.governor, "_look", counting)
+        monkeypatch.setattr(recorder.thinnings, "passes", counting)
         for _ in range(1000):
             work()
         assert asked == 10
