@@ -51,7 +51,7 @@ typedef struct {
     int64_t generation;
     int64_t resident_before;
     double weight; /* How many calls this one stands for. */
-    char running, finished;
+    char running, stepped, finished;
 } TalliedCall;
 
 /* Our work begins; return when, where somebody wants to know how long it takes. */
@@ -127,7 +127,7 @@ call_resume(TalliedCall *call)
     if (call->generation != generation || call->finished || call->running) {
         return;
     }
-    call->running = 1;
+    call->running = call->stepped = 1;
     if (tally->resident != NULL && !call->resident.failed) {
         resident_charge(&call->resident, ((ResidentObject *)tally->resident)->descriptor);
         if (call->resident_before == 0) {
@@ -272,7 +272,7 @@ call_resume_method(PyObject *self, PyObject *Py_UNUSED(none))
 {
     TalliedCall *call = (TalliedCall *)self;
     int64_t began = own_began(call->tally);
-    const int first = !call->heap.charged && !call->resident.charged;
+    const int first = !call->stepped;
     call_resume(call);
     began = own_ended(call->tally, began);
     call->opened = first && began != 0 ? began : call->opened;

@@ -335,6 +335,23 @@ def test_our_own_work_is_not_in_the_duration_of_a_call(
     assert all(0 < (m.duration_ns or 0) < 40_000_000 for m in sink.measurements)
 
 
+@pytest.mark.parametrize("probe", ["rss", "tracemalloc"])
+def test_the_time_that_a_call_was_suspended_is_in_its_duration(probe: str) -> None:
+    """Whatever else is measured of it."""
+    told = Told(probe=probe)
+
+    @profile_memory
+    def steps() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    with active.replaced(told.recorder()):
+        for _ in steps():
+            time.sleep(0.02)
+        assert told.points("call.time")["steps", None] >= 0.04
+    told.provider.shutdown()
+
+
 def make_slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
     """Have something of ours take 50 ms more."""
     real = getattr(owner, name)
