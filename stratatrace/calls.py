@@ -1,205 +1,39 @@
-"""A call under measurement: its span, its window, and the guard around both."""
+"""How calls begin: which of them are measured, and how much is told of each."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stratatrace.errors import NotReadyError
-from stratatrace.measurement import Callsite, Measurement, error_type_of
+from stratatrace.measured_call import NO_CALL, Call, GovernedCall
 from stratatrace.recorder import active
-from stratatrace.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stratatrace.probes._counters import TalliedCall, Tally
+    from stratatrace.measurement import Callsite
+    from stratatrace.probes._counters import TalliedCall, Tally, Thinning
     from stratatrace.recorder import Recorder
-    from stratatrace.telemetry.spans import SpanScope
+    from stratatrace.thinning import PlainThinning, Thinnings
     from stratatrace.typing import AttributeValue
 
-__all__ = ["AnyCall", "Call", "annotate", "begin", "begin_kept", "misplaced", "prepare"]
+__all__ = [
+    "AnyCall",
+    "Call",
+    "annotate",
+    "begin",
+    "begin_here",
+    "begin_kept",
+    "misplaced",
+    "prepare",
+]
 
 _logger = logging.getLogger("stratatrace")
 
-AnyCall: TypeAlias = "Call | TalliedCall"
-
-
-class Call:
-    """One measured call, from its first to its last step. Never raises.
-
-    What a call allocates of stratatrace's own is charged to nobody: it is taken, and freed again,
-    while the heap account is held. The Call itself is dropped by its owner soon after, which the
-    account is told of.
-    """
-
-    __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
-
-    def __init__(self, recorder: Recorder, callsite: Callsite) -> None:
-        self._recorder = recorder
-        self._callsite = callsite
-        self._generation = recorder.generation
-        self._running = False
-        self._scope: SpanScope | None = None
-        self._window: Window | None = None
-        #: The numbers of the call, once it is finished, where `finish` was told to keep them.
-        self.kept: Measurement | None = None
-
-    def open(
-        self,
-        attributes: Mapping[str, AttributeValue] | None,
-        *,
-        trace_heap: bool,
-        porous: bool,
-    ) -> None:
-        """Start the span and the window, suspended; for the arguments see `prepare`."""
-        recorder = self._recorder
-        began = recorder.work.begin()
-        try:
-            self._open_span(attributes)
-            self._open_window(trace_heap=trace_heap, porous=porous)
-        finally:
-            recorder.work.end(began)
-
-    def _open_span(self, attributes: Mapping[str, AttributeValue] | None) -> None:
-        try:
-            self._scope = self._recorder.spans.open(self._callsite, attributes)
-        except Exception:
-            self._recorder.guard.caught(self._callsite, "start a span")
-
-    def _open_window(self, *, trace_heap: bool, porous: bool) -> None:
-        recorder = self._recorder
-        try:
-            self._window = Window(recorder.accounts)
-            trace_heap = trace_heap or recorder.wants_heap(self._callsite, self._scope)
-            self._window.open(trace_heap=trace_heap, porous=porous)
-        except Exception:
-            recorder.guard.caught(self._callsite, "open a window")
-
-    def resume(self) -> None:
-        """A step begins: the span is current, and the call is charged from here."""
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
-            return
-        if self._generation != self._recorder.generation:
-            self._window = None  # Suspended before a fork: only its parent goes on measuring.
-        self.begin_step(self._recorder.hold())
-
-    def begin_step(self, held: object) -> None:
-        """Begin a step where the heap account is held already; see `Recorder.hold`."""
-        self._running = True
-        try:
-            if self._scope is not None:
-                self._scope.enter()
-        except Exception:
-            self._recorder.guard.caught(self._callsite, "make a span current")
-        if self._window is not None:
-            self._window.resume(held)
-        else:
-            self._recorder.unhold(held)
-
-    def suspend(self) -> None:
-        """The step has ended."""
-        if not sys.is_finalizing():  # See `_recorder_unless_ending`.
-            self._recorder.unhold(self._pause())
-
-    def _pause(self) -> object:
-        """End the step; return the hold of the heap account that begins here."""
-        self._running = False
-        held = None
-        if self._window is not None and self._generation == self._recorder.generation:
-            held = self._window.pause()
-        try:
-            if self._scope is not None:
-                self._scope.leave()
-        except Exception:
-            self._recorder.guard.caught(self._callsite, "leave a span")
-        return held
-
-    def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Put on the span what is known only while the call runs, before it is finished."""
-        held = self._recorder.hold()
-        try:
-            if self._scope is not None and self._scope.recording:
-                self._scope.span.set_attributes(attributes)
-        except Exception:
-            self._recorder.guard.caught(self._callsite, "describe a span")
-        self._recorder.unhold(held)
-
-    def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
-        """The call has ended: hand its numbers to the sinks.
-
-        Args:
-            error: The exception that ended it, where one did.
-            keep: Whether to leave the numbers in `kept`.
-        """
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
-            return
-        held = self._pause() if self._running else None
-        if held is None:
-            held = self._recorder.hold()
-        try:
-            if self._generation == self._recorder.generation:  # Else a fork's parent will tell.
-                self._tell(error, keep=keep)
-            self._window = self._scope = None
-        finally:
-            self._recorder.unhold(held, dropped_bytes=_CALL_BYTES)
-
-    def _tell(self, error: BaseException | None, *, keep: bool) -> None:
-        began = self._recorder.work.begin()
-        try:
-            self._settle(error, keep=keep)
-        finally:
-            self._recorder.work.end(began)
-
-    def _settle(self, error: BaseException | None, *, keep: bool) -> None:
-        recorder, callsite = self._recorder, self._callsite
-        try:
-            if self._window is not None:
-                self._window.close()
-        except Exception:
-            recorder.guard.caught(callsite, "close a window")
-        try:
-            numbers = self._window.numbers() if self._window is not None else {}
-            measurement = Measurement(callsite=callsite, error_type=error_type_of(error), **numbers)
-        except Exception:
-            recorder.guard.caught(callsite, "add up a call")
-            measurement = Measurement(callsite=callsite)
-        recorder.judge(measurement)
-        for sink in recorder.sinks:
-            try:
-                sink.emit(measurement, self._scope)
-            except Exception:
-                recorder.guard.caught(callsite, f"hand a measurement to {type(sink).__name__}")
-        if keep:
-            self.kept = measurement
-
-
-_CALL_BYTES = sys.getsizeof(Call.__new__(Call))
-
-
-class _NoCall(Call):
-    """What is not measured."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.kept = None
-
-    def resume(self) -> None:
-        pass
-
-    def suspend(self) -> None:
-        pass
-
-    def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
-        pass
-
-    def finish(self, error: BaseException | None = None, *, keep: bool = False) -> None:
-        pass
-
-
-_NO_CALL = _NoCall()
+AnyCall: TypeAlias = "Call | TalliedCall | Thinning | PlainThinning"
 
 
 def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
@@ -212,29 +46,43 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
     """
     recorder = _recorder_unless_ending()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
+    if recorder.thinnings is not None and not keep:
+        return _prepare_governed(recorder, recorder.thinnings, callsite)
     tally = None if keep else recorder.tally_for(callsite)
     if tally is not None:
         return tally.prepare()
     held = recorder.hold()
     try:
-        call = Call(recorder, callsite)
+        call = _new_call(recorder, callsite)
         call.open(None, trace_heap=keep, porous=False)
     finally:
         recorder.unhold(held)
     return call
 
 
-def begin(callsite: Callsite) -> Call | Tally:
-    """Return where a call is only added up, or a call that is being charged from now on.
+def begin(callsite: Callsite) -> Call | Tally | Thinning | PlainThinning:
+    """Return where a call is only added up or counted, or a call that is charged from now on.
 
     The compiled part begins the call of a tally by itself: an exception that is thrown into the
     thread at this moment finds none that nobody would end.
     """
     recorder = _recorder()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
+    if recorder.thinnings is not None:
+        return _begin_governed(recorder, recorder.thinnings, callsite)
     return recorder.tally_for(callsite) or _begin(recorder, callsite)
+
+
+def begin_here(callsite: Callsite) -> AnyCall:
+    """Return a call that is charged from now on, where nothing is compiled."""
+    recorder = _recorder_unless_ending()
+    if recorder is None:
+        return NO_CALL
+    if recorder.thinnings is not None:
+        return cast("AnyCall", _begin_governed(recorder, recorder.thinnings, callsite))
+    return _begin(recorder, callsite)
 
 
 def begin_kept(
@@ -254,7 +102,7 @@ def begin_kept(
     """
     recorder = _recorder_unless_ending()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
     return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
 
 
@@ -269,7 +117,7 @@ def _begin(
     held = recorder.hold()
     call = None
     try:
-        call = Call(recorder, callsite)
+        call = _new_call(recorder, callsite)
         call.open(attributes, trace_heap=trace_heap, porous=porous)
         call.begin_step(held)
     except BaseException:  # The program is interrupted: what it takes from here is its own.
@@ -277,6 +125,76 @@ def _begin(
             call.suspend()
         recorder.unhold(held)
         raise
+    return call
+
+
+def _new_call(recorder: Recorder, callsite: Callsite) -> Call:
+    """Return a call whose numbers somebody asks for, or one of a program that measures all."""
+    if recorder.governor is None:
+        return Call(recorder, callsite)
+    return GovernedCall(recorder, callsite, recorder.governor.fixed)
+
+
+def _begin_governed(
+    recorder: Recorder, thinnings: Thinnings, callsite: Callsite
+) -> Call | Tally | Thinning | PlainThinning:
+    thinned = thinnings.passes(callsite)
+    if thinned is not None:
+        return thinned
+    held = recorder.hold()
+    begun = None
+    try:
+        begun = _choose(recorder, thinnings, callsite)
+        if isinstance(begun, GovernedCall):
+            begun.begin_step(held)
+        else:
+            recorder.unhold(held)
+    except BaseException:  # As in `_begin`.
+        if isinstance(begun, GovernedCall):
+            begun.suspend()
+        recorder.unhold(held)
+        raise
+    return begun
+
+
+def _prepare_governed(recorder: Recorder, thinnings: Thinnings, callsite: Callsite) -> AnyCall:
+    thinned = thinnings.passes(callsite)
+    if thinned is not None:
+        return thinned
+    held = recorder.hold()
+    try:
+        began_ns = time.perf_counter_ns()
+        chosen: Any = _choose(recorder, thinnings, callsite)
+        if not hasattr(chosen, "prepare"):
+            return cast("AnyCall", chosen)
+        # The steps are timed by the compiled part itself, which has not seen this.
+        call: TalliedCall = chosen.prepare()
+        chosen.thinning.own_ns += time.perf_counter_ns() - began_ns
+        return call
+    finally:
+        began_ns = 0
+        recorder.unhold(held)
+
+
+def _choose(
+    recorder: Recorder, thinnings: Thinnings, callsite: Callsite
+) -> Call | Tally | Thinning | PlainThinning:
+    """Return what becomes of a call: left out, added up, or told in full, and then suspended."""
+    try:
+        site = thinnings.site_of(callsite)
+        turns: Any = site.turns
+        began_ns = time.perf_counter_ns()
+        if not thinnings.governor.admits(site):
+            return cast("Thinning | PlainThinning", turns)
+        tally = recorder.tally_for(callsite)
+        if tally is not None:
+            tally.thinning = turns
+            return tally
+        call = GovernedCall(recorder, callsite, site.turns, site.ratio, began_ns)
+    except Exception:
+        recorder.guard.caught(callsite, "decide whether to measure a call")
+        return NO_CALL
+    call.open(None, trace_heap=False, porous=False)
     return call
 
 

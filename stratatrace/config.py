@@ -38,6 +38,9 @@ class Config:
     rss_peak: str = "auto"
     #: The name of a scorer, or an object with a ``score`` method.
     scorer: str | Scorer = "budget"
+    #: How much of the wall time measuring may take, above 0 and up to 1: calls are left out to keep
+    #: to it. None leaves none out.
+    max_overhead: float | None = None
     #: Whether decorated functions run bare.
     disabled: bool = False
 
@@ -48,6 +51,7 @@ class Config:
             msg = f"there is no way {self.rss_peak!r} to find the peak RSS: choose one of {names}"
             raise InvalidValueError(msg)
         check_ratio(self.sample_ratio)
+        _check_overhead(self.max_overhead)
         if isinstance(self.scorer, str):
             if self.scorer not in SCORERS:
                 names = ", ".join(map(repr, SCORERS))
@@ -95,6 +99,20 @@ def check_ratio(ratio: float | None) -> None:
         raise InvalidValueError(msg)
 
 
+def _check_overhead(share: float | None) -> None:
+    if share is None:
+        return
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        msg = f"max_overhead is a number above 0 and up to 1, not {share!r}"
+        raise InvalidTypeError(msg)
+    if not 0 < share <= 1:
+        msg = (
+            f"max_overhead is a share of the time, above 0 and up to 1 (0.02 is 2%), and {share!r} "
+            "is not: to measure nothing, say disabled=True"
+        )
+        raise InvalidValueError(msg)
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         msg = "expected true or false"
@@ -107,5 +125,6 @@ _ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "sample_ratio": float,
     "rss_peak": str,
     "scorer": str,
+    "max_overhead": float,
     "disabled": _truth,
 }

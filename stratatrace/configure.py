@@ -25,6 +25,7 @@ _OPTIONS = (
     "sample_ratio",
     "rss_peak",
     "scorer",
+    "max_overhead",
     "disabled",
     "output",
     "endpoint",
@@ -40,6 +41,7 @@ def configure(
     sample_ratio: float | None = None,
     rss_peak: str | None = None,
     scorer: str | Scorer | None = None,
+    max_overhead: float | None = None,
     disabled: bool | None = None,
     output: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
@@ -66,6 +68,8 @@ def configure(
             ``lifetime``, which leaves the kernel's high-water mark alone (resetting it lowers what
             a parent process reads as this one's maximum), or ``off``.
         scorer: ``budget``, ``legacy``, or an object with ``score(measurement, budget_bytes)``.
+        max_overhead: How much of the wall time measuring may take, above 0 and up to 1: calls are
+            left out to keep to it, and the others stand for them. All are measured without it.
         disabled: Run decorated functions bare.
         output: File for spans and metrics as OTLP JSON lines; it is appended to.
         endpoint: Base URL of an OTLP endpoint; the protocol is gRPC on port 4317 and HTTP
@@ -88,6 +92,7 @@ def configure(
         sample_ratio=sample_ratio,
         rss_peak=rss_peak,
         scorer=scorer,
+        max_overhead=max_overhead,
         disabled=disabled,
     )
     sinks = tuple(sinks)

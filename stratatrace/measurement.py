@@ -107,6 +107,9 @@ class Measurement:
     #: Qualified name of the exception that ended the call; None when it returned, was cancelled or
     #: was closed early.
     error_type: str | None = None
+    #: The probability with which this call was chosen to be measured, where it was below 1: it
+    #: stands for ``1 / sample_ratio`` calls. None where it stands for itself alone.
+    sample_ratio: float | None = None
 
     @property
     def budget_exceeded(self) -> bool | None:
@@ -122,8 +125,12 @@ class Measurement:
 
 
 class Sums(NamedTuple):
-    """Many calls of one callsite and outcome; None where none of them was so measured."""
+    """Many calls of one callsite and outcome; None where none of them was so measured.
 
+    Where not all calls are measured, the sums are of those too that the measured ones stand for.
+    """
+
+    #: Calls that have ended, each once.
     calls: int
     #: Wall time of them all, in ns.
     time_ns: int

@@ -25,7 +25,8 @@ class OwnWork:
     """The stretches of own work that are under way, at most one for each thread."""
 
     def __init__(self) -> None:
-        self._of_threads: dict[int, ref[Stretch]] = {}
+        #: By the threads' numbers.
+        self.threads: dict[int, ref[Stretch]] = {}
 
     def begin(self) -> Stretch | None:
         """Measure no call of this thread until `end`.
@@ -37,24 +38,24 @@ class OwnWork:
         if self.is_under_way:
             return None
         began = Stretch()
-        self._of_threads[threading.get_ident()] = ref(began)
+        self.threads[threading.get_ident()] = ref(began)
         return began
 
     def end(self, began: Stretch | None) -> None:
         """Measure this thread's calls again."""
         if began is not None:
             began.ended = True  # First, as it takes no memory.
-            self._of_threads.pop(threading.get_ident(), None)
+            self.threads.pop(threading.get_ident(), None)
 
     @property
     def is_under_way(self) -> bool:
         """Whether this thread runs stratatrace's own code."""
-        if not self._of_threads:  # At nearly every call.
+        if not self.threads:  # At nearly every call.
             return False
-        reference = self._of_threads.get(threading.get_ident())
+        reference = self.threads.get(threading.get_ident())
         stretch = None if reference is None else reference()
         return stretch is not None and not stretch.ended
 
     def after_fork_in_child(self) -> None:
         """Forget the threads of the parent."""
-        self._of_threads.clear()
+        self.threads.clear()

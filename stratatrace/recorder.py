@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from stratatrace.governor import Governor
     from stratatrace.measurement import Callsite, Measurement
     from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.probes._counters import Tally
     from stratatrace.tallies import Tallies
     from stratatrace.telemetry.monitors import MonitorMetrics
     from stratatrace.telemetry.spans import SpanScope
+    from stratatrace.thinning import Thinnings
     from stratatrace.typing import Account as AnyAccount
     from stratatrace.typing import HeapAccount, Pipeline, Sink
 
@@ -116,12 +118,16 @@ class Recorder:
         self.generation = 0
         #: Of whose threads no call is measured meanwhile.
         self.work = OwnWork()
+        #: Of the calls that are left out; None where each is measured.
+        self.thinnings = self._make_thinnings()
         self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
         """Begin to listen to the garbage collector, and to trace where that is for good."""
         if self.tallies is not None:
             self.tallies.start()
+        if self.thinnings is not None:
+            self.thinnings.start()
         self.accounts.collector.start()
         if self._heap_probe is not None:
             self._heap_probe.open()
@@ -130,6 +136,8 @@ class Recorder:
         """End what `start` began."""
         if self.tallies is not None:
             self.tallies.stop()
+        if self.thinnings is not None:
+            self.thinnings.stop()
         self.accounts.collector.stop()
         if self._heap_probe is not None:
             self._heap_probe.close()
@@ -176,6 +184,21 @@ class Recorder:
         from stratatrace.tallies import Tallies  # noqa: PLC0415 -- it is not always there
 
         return Tallies(self.accounts, self.metrics, self.guard, self.judge)
+
+    def _make_thinnings(self) -> Thinnings | None:
+        if self.config.max_overhead is None:
+            return None
+        # Here and not above: most programs do not ask for it.
+        from stratatrace.governor import Governor  # noqa: PLC0415
+        from stratatrace.thinning import Thinnings  # noqa: PLC0415
+
+        governor = Governor(self.config.max_overhead)
+        return Thinnings(governor, self.metrics, self)
+
+    @property
+    def governor(self) -> Governor | None:
+        """Who decides whether a call is measured; None where each is."""
+        return None if self.thinnings is None else self.thinnings.governor
 
     def tally_for(self, callsite: Callsite) -> Tally | None:
         """Return where a call is only added up; None where it needs a Measurement of its own."""
@@ -256,6 +279,8 @@ class Recorder:
         self.work.after_fork_in_child()
         self.guard.after_fork_in_child()
         self.accounts.after_fork_in_child()
+        if self.thinnings is not None:
+            self.thinnings.after_fork_in_child()
         metric_sinks.after_fork_in_child()
 
 

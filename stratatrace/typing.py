@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stratatrace.measurement import AttributeValue, Measurement, Reading, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+    from stratatrace.measurement import Callsite
 
 __all__ = [
     "Account",
     "AttributeValue",
     "HeapAccount",
+    "Overheads",
     "Pipeline",
     "Probe",
     "Scope",
@@ -205,6 +208,18 @@ class SumsSource(Protocol):
 
     def take(self) -> Sums | None:
         """Return the sums since this was last called; None where there was no call."""
+        ...
+
+
+class Overheads(Protocol):
+    """What measuring takes, and which calls are left out to keep within bounds."""
+
+    def take_overhead(self) -> float:
+        """Return what measuring has taken of the time since this was last called."""
+        ...
+
+    def ratios(self) -> Iterable[tuple[Callsite, float]]:
+        """Return callsites, and the share of their calls that is measured."""
         ...
 
 

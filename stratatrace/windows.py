@@ -14,11 +14,12 @@ from stratatrace.accounts import Account as PythonAccount
 from stratatrace.errors import ProbeError
 
 if TYPE_CHECKING:
+    from stratatrace.governor import Turns
     from stratatrace.measurement import RssPeakMethod
     from stratatrace.probes.collector import CollectorProbe
     from stratatrace.typing import Account, HeapAccount, Tab
 
-__all__ = ["Accounts", "Window"]
+__all__ = ["Accounts", "TimedWindow", "Window"]
 
 # By how much two processor clocks of one process may disagree. A thread takes longer than this only
 # to start.
@@ -255,6 +256,65 @@ class Window:
         self._gc_time_ns += sign * collector.time_ns
         self._collections += sign * collector.collections
         self._reclaimed_bytes += sign * collector.reclaimed_bytes
+
+
+class TimedWindow(Window):
+    """A window of a call of which it is known how long our own work for it takes.
+
+    Our work ends just before the heap is charged, and begins when it is charged no more: what the
+    clock itself takes is in no number of the call. Nor is our work at either end in its duration,
+    which would be told many times over where the call stands for many.
+
+    Args:
+        accounts: Where to open tabs.
+        turns: Where to add the time.
+        sample_ratio: What the Measurement tells of it.
+        began_ns: When our work for the call began.
+    """
+
+    __slots__ = ("_began_ns", "_sample_ratio", "_stepped", "_turns")
+
+    def __init__(
+        self, accounts: Accounts, turns: Turns, sample_ratio: float | None, began_ns: int
+    ) -> None:
+        super().__init__(accounts)
+        self._turns = turns
+        self._sample_ratio = sample_ratio
+        self._began_ns = began_ns
+        self._stepped = False
+
+    def begin_own(self) -> None:
+        """Our work begins; nothing where it has begun."""
+        self._began_ns = self._began_ns or time.perf_counter_ns()
+
+    def end_own(self) -> None:
+        """Our work ends; nothing where it has ended."""
+        if self._began_ns:
+            self._turns.own_ns += time.perf_counter_ns() - self._began_ns
+            self._began_ns = 0
+
+    def close(self) -> None:
+        """Let the probes go."""
+        ended_ns = self._began_ns
+        try:
+            super().close()
+        finally:
+            if ended_ns and self._stepped:
+                self._duration_ns = ended_ns - self._opened_ns
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the fields of the call's Measurement, once the window is closed."""
+        return {**super().numbers(), "sample_ratio": self._sample_ratio}
+
+    def _count_collections(self, sign: int) -> None:
+        super()._count_collections(sign)
+        if sign > 0:
+            self.begin_own()
+            return
+        self.end_own()
+        if not self._stepped:
+            self._stepped = True
+            self._opened_ns = time.perf_counter_ns()
 
 
 def _is_known(tab: Tab) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import wrapt
 
-from stratatrace.calls import begin, begin_kept, prepare
+from stratatrace.calls import begin, begin_here, prepare
 from stratatrace.probes import count_arrays, native_obstacle
 from stratatrace.recorder import active
 from stratatrace.stepping import Owned, Stepwise, async_items, named, steps
@@ -190,7 +190,7 @@ def _function(target: Callable[..., Any], callsite: Callsite) -> Callable[..., A
         # runs dry in a deep recursion, and then gives back more than it took.
         keywords = kwargs or None
         del kwargs
-        call = begin_kept(callsite)
+        call = begin_here(callsite)
         try:
             result = target(*args) if keywords is None else target(*args, **keywords)
         except BaseException as error:

@@ -538,6 +538,7 @@ module_exec(PyObject *module)
         {&hold_spec, &hold_type},
         {&heap_account_spec, &heap_account_type},
         {&resident_account_spec, &resident_account_type},
+        {&thinning_spec, &thinning_type},
         {&tally_spec, &tally_type},
         {&call_spec, &tallied_call_type},
     };
@@ -548,6 +549,7 @@ module_exec(PyObject *module)
         {&name_enabled, "enabled"},   {&name_resume, "resume"},     {&name_suspend, "suspend"},
         {&name_finish, "finish"},     {&name_tally_of, "tally_of"}, {&name_missed, "missed"},
         {&name_line, "stratatrace.line"},
+        {&name_count, "count"},
     };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(

@@ -15,10 +15,11 @@ typedef struct {
     vectorcallfunc vectorcall;
     PyObject *target;   /* What is called. */
     PyObject *callsite; /* What `begin` is told. */
+    PyObject *thinning; /* Of the calls that are not measured: the latest that `begin` knew of, or NULL. */
 } Measured;
 
 static PyObject *gate_switch; /* Its attribute `enabled` tells whether to measure at all. */
-static PyObject *gate_begin;  /* Takes a callsite; returns its Tally, or a call that has begun. */
+static PyObject *gate_begin;  /* Takes a callsite; returns its Tally, a call that has begun, or its Thinning. */
 static PyObject *name_enabled, *name_finish, *name_resume, *name_suspend;
 
 /* Levels of recursion that our own work may take. */
@@ -48,21 +49,53 @@ measured_of(PyObject *self)
     return (Measured *)((char *)self + Py_TYPE(self)->tp_vectorcall_offset);
 }
 
+ALWAYS_INLINE int
+is_thinning(PyObject *object)
+{
+    return object != NULL && Py_IS_TYPE(object, thinning_type);
+}
+
+static void
+remember_thinning(Measured *mine, PyObject *thinning)
+{
+    if (mine->thinning != thinning) {
+        Py_XSETREF(mine->thinning, Py_XNewRef(thinning));
+    }
+}
+
 /* Return the call, a new reference; None where nothing is measured. */
 static PyObject *
-begin_call(PyObject *callsite)
+begin_call(Measured *mine)
 {
     PyObject *enabled = PyObject_GetAttr(gate_switch, name_enabled);
     if (enabled == NULL) {
         return NULL;
     }
     Py_DECREF(enabled);
-    if (enabled == Py_False || !has_room()) {
+    if (enabled == Py_False) {
         return Py_NewRef(Py_None);
     }
-    PyObject *call = PyObject_CallOneArg(gate_begin, callsite);
+    const int thinned = is_thinning(mine->thinning);
+    if (thinned && thinning_passes((Thinning *)mine->thinning)) {
+        return Py_NewRef(mine->thinning);
+    }
+    if (!has_room()) {
+        return Py_NewRef(Py_None);
+    }
+    int64_t began = thinned ? monotonic_ns() : 0;
+    PyObject *call = PyObject_CallOneArg(gate_begin, mine->callsite);
     if (call != NULL && Py_IS_TYPE(call, tally_type)) {
-        Py_SETREF(call, tally_begin(call, NULL));
+        Tally *tally = (Tally *)call;
+        call = tally_begin((PyObject *)tally, NULL);
+        remember_thinning(mine, (PyObject *)tally->thinning);
+        began = own_ended(tally, began);
+        if (began != 0 && call != NULL) {
+            ((TalliedCall *)call)->opened = began;
+        }
+        Py_DECREF(tally);
+    }
+    else if (is_thinning(call)) {
+        remember_thinning(mine, call);
     }
     return call == NULL && had_no_room() ? Py_NewRef(Py_None) : call;
 }
@@ -75,6 +108,9 @@ resume_call(PyObject *call)
     if (Py_IS_TYPE(call, tallied_call_type)) {
         return call_resume_method(call, NULL);
     }
+    if (is_thinning(call)) {
+        Py_RETURN_NONE;
+    }
     return PyObject_CallMethodNoArgs(call, name_resume);
 }
 
@@ -84,6 +120,9 @@ end_step(PyObject *call, int finish, PyObject *error)
 {
     if (Py_IS_TYPE(call, tallied_call_type)) {
         return finish ? call_finish(call, &error, 1) : call_suspend_method(call, NULL);
+    }
+    if (is_thinning(call)) {
+        return finish ? thinning_finish(call, &error, 1) : Py_NewRef(Py_None);
     }
     return finish ? PyObject_CallMethodOneArg(call, name_finish, error)
                   : PyObject_CallMethodNoArgs(call, name_suspend);
@@ -129,7 +168,7 @@ measured_call(PyObject *self, PyObject *const *args, size_t count, PyObject *nam
     }
     int32_t own_depth = heap_account.own_depth;
     PyObject *target = Py_NewRef(mine->target), *result = NULL;
-    PyObject *call = begin_call(mine->callsite);
+    PyObject *call = begin_call(mine);
     if (call != NULL) {
         result = PyObject_Vectorcall(target, args, count, names);
     }
@@ -200,7 +239,7 @@ counters_set_gate(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Return the subclass of a type whose instances are called as told above. The two objects are members
+/* Return the subclass of a type whose instances are called as told above. The objects are members
    as `__slots__` has them, which a heap type visits and drops by itself. */
 static PyObject *
 counters_callable_type(PyObject *Py_UNUSED(module), PyObject *base)
@@ -213,6 +252,7 @@ counters_callable_type(PyObject *Py_UNUSED(module), PyObject *base)
     PyMemberDef members[] = {
         {"_self_target", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, target), 0, NULL},
         {"_self_callsite", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, callsite), 0, NULL},
+        {"_self_thinning", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, thinning), 0, NULL},
         {"__vectorcalloffset__", T_PYSSIZET, offset + (Py_ssize_t)offsetof(Measured, vectorcall),
          READONLY, NULL},
         {NULL, 0, 0, 0, NULL},

@@ -6,7 +6,7 @@
 #ifndef STRATATRACE_TALLIES_H
 #define STRATATRACE_TALLIES_H
 
-#include "_accounts.h"
+#include "_thinning.h"
 
 static PyTypeObject *tally_type, *tallied_call_type;
 
@@ -23,14 +23,17 @@ typedef struct {
 } Record;
 
 typedef struct {
-    int64_t calls, time, exceeded, heap_calls, resident_calls;
-    int64_t net, allocated, heap_peak, resident_peak;
+    int64_t calls, heap_calls, resident_calls;
+    int64_t heap_peak, resident_peak;
+    /* Of all calls, those included that the measured ones stand for: whole where each is measured. */
+    double time, exceeded, net, allocated;
 } Sums;
 
 typedef struct {
     PyObject_HEAD
     PyObject *keeper;   /* Has `tally_of(error)`, which gives a Tally, and `missed(doing)`. */
     PyObject *resident; /* A ResidentAccount, or NULL where it is not measured. */
+    Thinning *thinning; /* Of the calls that are not measured; NULL where all are. */
     char heap;          /* Whether the heap is measured. */
     int64_t budget;     /* The heap peak that a call may reach, or -1. */
     int64_t in_flight;  /* Calls that were begun and have not ended. */
@@ -42,11 +45,31 @@ typedef struct {
     PyObject_HEAD
     Tally *tally;
     Tab heap, resident;
-    int64_t opened; /* ns */
+    int64_t opened; /* ns; where our own work is timed, when the first step's had ended. */
     int64_t generation;
     int64_t resident_before;
-    char running, finished;
+    double weight; /* How many calls this one stands for. */
+    char running, stepped, finished;
 } TalliedCall;
+
+/* Our work begins; return when, where somebody wants to know how long it takes. */
+ALWAYS_INLINE int64_t
+own_began(const Tally *tally)
+{
+    return tally->thinning == NULL ? 0 : monotonic_ns();
+}
+
+/* It has ended; return when. */
+ALWAYS_INLINE int64_t
+own_ended(const Tally *tally, int64_t began)
+{
+    if (tally->thinning == NULL || began == 0) {
+        return 0;
+    }
+    int64_t now = monotonic_ns();
+    tally->thinning->own += now - began;
+    return now;
+}
 
 /* --- One call ------------------------------------------------------------------------------------ */
 
@@ -68,6 +91,7 @@ call_new(Tally *tally)
     call->heap.twin = &call->resident;
     call->resident.twin = &call->heap;
     call->generation = generation;
+    call->weight = tally->thinning == NULL ? 1 : tally->thinning->weight;
     tally->in_flight++;
     call->opened = monotonic_ns();
     return call;
@@ -101,7 +125,7 @@ call_resume(TalliedCall *call)
     if (call->generation != generation || call->finished || call->running) {
         return;
     }
-    call->running = 1;
+    call->running = call->stepped = 1;
     if (tally->resident != NULL && !call->resident.failed) {
         resident_charge(&call->resident, ((ResidentObject *)tally->resident)->descriptor);
         if (call->resident_before == 0) {
@@ -152,13 +176,14 @@ sums_add(Sums *sums, const Sums *more)
 }
 
 static void
-tally_add(Tally *tally, const TalliedCall *call)
+tally_add(Tally *tally, const TalliedCall *call, int64_t ended)
 {
     Record *record = &tally->latest[tally->sums.calls % LATEST];
     const Tab *heap = &call->heap, *resident = &call->resident;
     memset(record, 0, sizeof(*record));
-    record->duration = monotonic_ns() - call->opened;
-    Sums one = {.calls = 1, .time = record->duration};
+    record->duration = ended - call->opened;
+    const double weight = call->weight;
+    Sums one = {.calls = 1, .time = weight * (double)record->duration};
     if (heap->charged && !heap->failed) {
         record->heap = 1;
         record->net = heap->net;
@@ -167,9 +192,9 @@ tally_add(Tally *tally, const TalliedCall *call)
         record->allocations = heap->allocations;
         one.heap_calls = 1;
         one.heap_peak = heap->peak;
-        one.net = heap->net;
-        one.allocated = heap->allocated;
-        one.exceeded = tally->budget >= 0 && heap->peak > tally->budget;
+        one.net = weight * (double)heap->net;
+        one.allocated = weight * (double)heap->allocated;
+        one.exceeded = tally->budget >= 0 && heap->peak > tally->budget ? weight : 0;
     }
     if (resident->charged && !resident->failed) {
         record->resident = 1;
@@ -180,30 +205,6 @@ tally_add(Tally *tally, const TalliedCall *call)
         one.resident_calls = 1;
     }
     sums_add(&tally->sums, &one);
-}
-
-/* Return whether our own work had no room, be it memory or stack, and forget the exception: the
-   program goes on as it would without us. */
-static int
-had_no_room(void)
-{
-    if (!PyErr_ExceptionMatches(PyExc_MemoryError) && !PyErr_ExceptionMatches(PyExc_RecursionError)) {
-        return 0;
-    }
-    PyErr_Clear();
-    return 1;
-}
-
-/* Return whether the interpreter ends: then other threads have died, maybe with a lock in their hands
-   that our work would wait for. */
-static int
-is_finalizing(void)
-{
-#if PY_VERSION_HEX < 0x030D0000
-    return _Py_IsFinalizing();
-#else
-    return Py_IsFinalizing();
-#endif
 }
 
 static int
@@ -221,7 +222,7 @@ call_missed(TalliedCall *call, const char *doing)
 /* Add a call to its sums, by the error that it ended with. Return -1 with an exception set where the
    keeper raises, which it does only where tests want to see it. */
 static int
-call_settle(TalliedCall *call, PyObject *error)
+call_settle(TalliedCall *call, PyObject *error, int64_t ended)
 {
     PyObject *target = Py_NewRef(call->tally);
     if (error != Py_None) {
@@ -234,7 +235,7 @@ call_settle(TalliedCall *call, PyObject *error)
             return -1;
         }
     }
-    tally_add((Tally *)target, call);
+    tally_add((Tally *)target, call, ended != 0 ? ended : monotonic_ns());
     Py_DECREF(target);
     if (call->heap.failed && call_missed(call, "read the heap") < 0) {
         return -1;
@@ -249,17 +250,19 @@ call_finish(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (call->finished) {
         Py_RETURN_NONE;
     }
+    int64_t began = own_began(call->tally);
     if (!call_pause(call)) {
         heap_hold(&heap_account);
     }
     int settled = 0;
     /* Else a fork's parent will tell of it, or nobody. */
     if (call->generation == generation && !is_finalizing()) {
-        settled = call_settle(call, count > 0 ? args[0] : Py_None);
+        settled = call_settle(call, count > 0 ? args[0] : Py_None, began);
     }
     int failed = settled < 0 && !had_no_room();
     call_end(call);
     heap_unhold(&heap_account, 0);
+    (void)own_ended(call->tally, began);
     return failed ? NULL : Py_NewRef(Py_None);
 }
 
@@ -308,16 +311,24 @@ call_close(PyObject *self, PyObject *Py_UNUSED(none))
 static PyObject *
 call_resume_method(PyObject *self, PyObject *Py_UNUSED(none))
 {
-    call_resume((TalliedCall *)self);
+    TalliedCall *call = (TalliedCall *)self;
+    int64_t began = own_began(call->tally);
+    const int first = !call->stepped;
+    call_resume(call);
+    began = own_ended(call->tally, began);
+    call->opened = first && began != 0 ? began : call->opened;
     Py_RETURN_NONE;
 }
 
 static PyObject *
 call_suspend_method(PyObject *self, PyObject *Py_UNUSED(none))
 {
-    if (call_pause((TalliedCall *)self)) {
+    TalliedCall *call = (TalliedCall *)self;
+    int64_t began = own_began(call->tally);
+    if (call_pause(call)) {
         heap_unhold(&heap_account, 0);
     }
+    (void)own_ended(call->tally, began);
     Py_RETURN_NONE;
 }
 
@@ -359,6 +370,7 @@ tally_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Tally *)self)->keeper);
     Py_VISIT(((Tally *)self)->resident);
+    Py_VISIT(((Tally *)self)->thinning);
     return 0;
 }
 
@@ -380,6 +392,7 @@ tally_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(((Tally *)self)->keeper);
     Py_XDECREF(((Tally *)self)->resident);
+    Py_XDECREF(((Tally *)self)->thinning);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -398,6 +411,15 @@ tally_begin(PyObject *self, PyObject *Py_UNUSED(none))
         call_resume(call);
     }
     return (PyObject *)call;
+}
+
+/* Take what is whole out of a sum, and leave the rest to the next time. */
+static long long
+take_whole(double *sum)
+{
+    long long whole = (long long)(*sum + (*sum < 0 ? -0.5 : 0.5));
+    *sum -= (double)whole;
+    return whole;
 }
 
 static PyObject *
@@ -431,23 +453,31 @@ tally_take(PyObject *self, PyObject *Py_UNUSED(none))
 {
     /* Copies: to make the objects below may run a finalizer, and that a call that is added up. */
     Tally *tally = (Tally *)self;
-    Sums sums = tally->sums;
+    const Sums sums = tally->sums;
     Record latest[LATEST];
     if (sums.calls == 0) {
         Py_RETURN_NONE;
     }
     memcpy(latest, tally->latest, sizeof(latest));
-    memset(&tally->sums, 0, sizeof(tally->sums));
+    Sums rest = {.time = sums.time, .exceeded = sums.exceeded, .net = sums.net,
+                 .allocated = sums.allocated};
+    long long time = take_whole(&rest.time), exceeded = take_whole(&rest.exceeded);
+    long long net = take_whole(&rest.net), allocated = take_whole(&rest.allocated);
+    tally->sums = rest;
     PyObject *records = latest_records(latest, sums.calls), *taken = NULL;
     if (records != NULL) {
         taken = Py_BuildValue(
-            "(LLLNNNNN)", (long long)sums.calls, (long long)sums.time, (long long)sums.exceeded,
-            int_where(sums.heap_calls, sums.net), int_where(sums.heap_calls, sums.allocated),
-            int_where(sums.heap_calls, sums.heap_peak),
+            "(LLLNNNNN)", (long long)sums.calls, time, exceeded, int_where(sums.heap_calls, net),
+            int_where(sums.heap_calls, allocated), int_where(sums.heap_calls, sums.heap_peak),
             int_where(sums.resident_calls, sums.resident_peak), records);
     }
     if (taken == NULL) { /* There is no memory: they are told next time. */
-        sums_add(&tally->sums, &sums);
+        Sums again = sums;
+        again.time = (double)time;
+        again.exceeded = (double)exceeded;
+        again.net = (double)net;
+        again.allocated = (double)allocated;
+        sums_add(&tally->sums, &again);
     }
     return taken;
 }
@@ -471,6 +501,29 @@ static PyMethodDef tally_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *
+tally_get_thinning(PyObject *self, void *Py_UNUSED(closure))
+{
+    const Thinning *thinning = ((Tally *)self)->thinning;
+    return Py_NewRef(thinning == NULL ? Py_None : (PyObject *)thinning);
+}
+
+static int
+tally_set_thinning(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL || !Py_IS_TYPE(value, thinning_type)) {
+        PyErr_SetString(PyExc_TypeError, "thinning is a Thinning");
+        return -1;
+    }
+    Py_XSETREF(((Tally *)self)->thinning, (Thinning *)Py_NewRef(value));
+    return 0;
+}
+
+static PyGetSetDef tally_getset[] = {
+    {"thinning", tally_get_thinning, tally_set_thinning, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMemberDef tally_members[] = {
     {"in_flight", T_LONGLONG, offsetof(Tally, in_flight), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -491,6 +544,7 @@ static PyType_Slot tally_slots[] = {
     {Py_tp_clear, tally_clear},
     {Py_tp_methods, tally_methods},
     {Py_tp_members, tally_members},
+    {Py_tp_getset, tally_getset},
     {0, NULL},
 };
 

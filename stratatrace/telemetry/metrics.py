@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
     from stratatrace.measurement import Callsite, Measurement, Sums
-    from stratatrace.typing import Scope, SumsSource
+    from stratatrace.typing import Overheads, Scope, SumsSource
 
 __all__ = ["MetricSink", "metric_sinks"]
 
@@ -54,22 +54,25 @@ class _Totals:
 
     def clear(self) -> None:
         self.calls = 0
-        self.time_ns = 0
-        self.exceeded = 0
-        self.heap_net_bytes: int | None = None
-        self.heap_allocated_bytes: int | None = None
+        # No whole numbers where a measured call stands for others.
+        self.time_ns: float = 0
+        self.exceeded: float = 0
+        self.heap_net_bytes: float | None = None
+        self.heap_allocated_bytes: float | None = None
         self.heap_peak_bytes: int | None = None
         self.rss_peak_bytes: int | None = None
         self.score_sum = 0.0
         self.scores = 0
 
     def add(self, measurement: Measurement) -> None:
+        ratio = measurement.sample_ratio
+        weight = 1 if ratio is None else 1 / ratio
         self.calls += 1
-        self.time_ns += measurement.duration_ns or 0
-        self.exceeded += bool(measurement.budget_exceeded)
-        self.heap_net_bytes = _sum(self.heap_net_bytes, measurement.heap_net_bytes)
+        self.time_ns += (measurement.duration_ns or 0) * weight
+        self.exceeded += bool(measurement.budget_exceeded) * weight
+        self.heap_net_bytes = _sum(self.heap_net_bytes, measurement.heap_net_bytes, weight)
         self.heap_allocated_bytes = _sum(
-            self.heap_allocated_bytes, measurement.heap_allocated_bytes
+            self.heap_allocated_bytes, measurement.heap_allocated_bytes, weight
         )
         self.heap_peak_bytes = _highest(self.heap_peak_bytes, measurement.heap_peak_bytes)
         self.rss_peak_bytes = _highest(self.rss_peak_bytes, measurement.rss_peak_bytes)
@@ -132,6 +135,8 @@ class MetricSink:
         self._lock = threading.RLock()
         #: Returns how many failures stratatrace itself has had.
         self.count_failures: Callable[[], int] = lambda: 0
+        #: What measuring takes, and which calls are left out for it; None where none are.
+        self.overheads: Overheads | None = None
         meter = metrics.get_meter(semconv.SCOPE, __version__, meter_provider=meter_provider)
         self._heap_peaks, self._rss_peaks = (
             meter.create_histogram(
@@ -150,20 +155,20 @@ class MetricSink:
         for metric, create, read in (
             (semconv.CALL_COUNT, counter, lambda totals: totals.calls),
             (semconv.CALL_TIME, counter, lambda totals: totals.time_ns / 1e9),
-            (semconv.HEAP_NET, up_down, lambda totals: totals.heap_net_bytes),
-            (semconv.HEAP_ALLOCATED, counter, lambda totals: totals.heap_allocated_bytes),
-            (semconv.EXCEEDED, counter, lambda totals: totals.exceeded or None),
+            (semconv.HEAP_NET, up_down, lambda totals: _whole(totals.heap_net_bytes)),
+            (semconv.HEAP_ALLOCATED, counter, lambda totals: _whole(totals.heap_allocated_bytes)),
+            (semconv.EXCEEDED, counter, lambda totals: round(totals.exceeded) or None),
             (semconv.HEAP_PEAK, gauge, _Totals.take_heap_peak),
             (semconv.RSS_PEAK, gauge, _Totals.take_rss_peak),
             (semconv.SCORE, gauge, _Totals.take_mean_score),
         ):
             create(metric.name, [self._reader(read)], metric.unit, metric.brief)
-        counter(
-            semconv.SELF_ERRORS.name,
-            [self._observe_failures],
-            semconv.SELF_ERRORS.unit,
-            semconv.SELF_ERRORS.brief,
-        )
+        for metric, create, observe in (
+            (semconv.SELF_ERRORS, counter, self._observe_failures),
+            (semconv.SELF_OVERHEAD, gauge, self._observe_overhead),
+            (semconv.SAMPLE_RATIO, gauge, self._observe_ratios),
+        ):
+            create(metric.name, [observe], metric.unit, metric.brief)
 
     def emit(self, measurement: Measurement, scope: Scope | None) -> None:
         """Add one call to the sums, and to the histograms where it has a span."""
@@ -177,6 +182,12 @@ class MetricSink:
             ):
                 if peak_bytes is not None:
                     histogram.record(max(peak_bytes, 0), totals.attributes, scope.context)
+
+    def count(self, callsite: Callsite, error_type: str | None) -> None:
+        """Add one call that was not measured."""
+        totals = self._totals_of(callsite, error_type)
+        with self._lock:
+            totals.calls += 1
 
     def attach(self, callsite: Callsite, error_type: str | None, source: SumsSource) -> None:
         """Add to the calls of a callsite and outcome what is added up elsewhere."""
@@ -222,6 +233,22 @@ class MetricSink:
     def _observe_failures(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(self.count_failures())]
 
+    def _observe_overhead(self, _options: CallbackOptions) -> list[Observation]:
+        overheads = self.overheads
+        return [] if overheads is None else [Observation(overheads.take_overhead())]
+
+    def _observe_ratios(self, _options: CallbackOptions) -> list[Observation]:
+        overheads = self.overheads
+        told = [] if overheads is None else list(overheads.ratios())
+        observations = [
+            Observation(ratio, _attributes(callsite, None))
+            for callsite, ratio in told[:MOST_SERIES]
+        ]
+        if len(told) > MOST_SERIES:  # The lowest says that there are such.
+            lowest = min(ratio for _, ratio in told[MOST_SERIES:])
+            observations.append(Observation(lowest, dict((OVERFLOW,))))
+        return observations
+
 
 def _attributes(callsite: Callsite, error_type: str | None) -> dict[str, str | bool]:
     attributes: dict[str, str | bool] = {semconv.FUNCTION_NAME.name: callsite.function}
@@ -232,8 +259,12 @@ def _attributes(callsite: Callsite, error_type: str | None) -> dict[str, str | b
     return attributes
 
 
-def _sum(so_far: int | None, more: int | None) -> int | None:
-    return so_far if more is None else more + (so_far or 0)
+def _sum(so_far: float | None, more: int | None, weight: float = 1) -> float | None:
+    return so_far if more is None else more * weight + (so_far or 0)
+
+
+def _whole(total: float | None) -> int | None:
+    return None if total is None else round(total)
 
 
 def _highest(so_far: int | None, more: int | None) -> int | None:

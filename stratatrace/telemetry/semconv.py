@@ -149,6 +149,13 @@ MEASURED = (
         "attribution",
     ),
     Attribute("stratatrace.probe", "string", "The probe that gave the heap numbers.", "probe"),
+    Attribute(
+        "stratatrace.sample.ratio",
+        "double",
+        "The probability with which the call was chosen to be measured, where that is below 1: "
+        "it stands for one divided by this.",
+        "sample_ratio",
+    ),
     ERROR_TYPE,
 )
 
@@ -255,6 +262,19 @@ IRREGULAR_SPANS = Metric(
     "{span}",
     "Spans of other instrumentations that could not be measured as others are, by why.",
 )
+SELF_OVERHEAD = Metric(
+    "stratatrace.self.overhead",
+    "Gauge",
+    "1",
+    "Share of the wall time since the last collection that measuring has taken, where "
+    "`max_overhead` is set.",
+)
+SAMPLE_RATIO = Metric(
+    "stratatrace.sample.ratio",
+    "Gauge",
+    "1",
+    "Share of the calls that are measured, of callsites of which some were left out.",
+)
 LIMITS_EXCEEDED = Metric(
     "stratatrace.limit.exceeded",
     "Counter",
@@ -275,6 +295,8 @@ METRICS = (
     CALL_RSS_PEAK,
     SELF_ERRORS,
     IRREGULAR_SPANS,
+    SELF_OVERHEAD,
+    SAMPLE_RATIO,
     LIMITS_EXCEEDED,
 )
 

@@ -109,6 +109,16 @@ def main() -> None:
     ):
         with active.replaced(Recorder(config)):
             compare(f"measured, no span, {title} / bare", measured, bare, 20_000, goal)
+    for share in (0.02, 0.001):
+        with active.replaced(Recorder(Config(max_overhead=share))):
+            per_call_ns(measured, 10_000_000)  # Until the ratio has settled.
+            assert active.recorder.governor is not None
+            active.recorder.governor.take_overhead()
+            title = f"max_overhead={share}, most calls left out / closure"
+            compare(title, measured, closure, 50_000, "1.3x")
+            ratio = min(site.ratio for site in active.recorder.governor.sites())
+            overhead = active.recorder.governor.take_overhead()
+            print(f"{'':4}measured 1 call in {1 / ratio:,.0f}; overhead {overhead:.2%}")
     provider = TracerProvider(shutdown_on_exit=False)
     exporter = InMemorySpanExporter()
     provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -236,7 +236,7 @@ def test_a_sink_that_is_measured_itself_does_not_go_round_in_circles() -> None:
     with active.replaced(recorder):
         assert profile_memory(name="outer")(lambda: "result")() == "result"
     assert calls == ["outer"]
-    assert not recorder.work._of_threads
+    assert not recorder.work.threads
 
 
 class Annotated:

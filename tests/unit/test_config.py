@@ -23,6 +23,12 @@ PREFIX = "OTEL_PYTHON_STRATATRACE_"
         ({"sample_ratio": float("nan")}, ValueError, "from 0 to 1"),
         ({"sample_ratio": "half"}, TypeError, "from 0 to 1, not 'half'"),
         ({"sample_ratio": True}, TypeError, "from 0 to 1, not True"),
+        ({"max_overhead": 0}, ValueError, "above 0 and up to 1 .* say disabled=True"),
+        ({"max_overhead": -0.1}, ValueError, "say disabled=True"),
+        ({"max_overhead": 1.01}, ValueError, r"up to 1 \(0.02 is 2%\), and 1.01 is not"),
+        ({"max_overhead": float("nan")}, ValueError, "above 0 and up to 1"),
+        ({"max_overhead": "2%"}, TypeError, "a number above 0 and up to 1, not '2%'"),
+        ({"max_overhead": True}, TypeError, "up to 1, not True"),
         ({"rss_peak": "exact"}, ValueError, r"no way 'exact' .*: choose one of 'auto'"),
         ({"scorer": "kind"}, ValueError, "no scorer 'kind': choose one of 'budget'"),
         ({"scorer": 5}, TypeError, "has a score"),
@@ -66,6 +72,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "SAMPLE_RATIO": " 0.25 ",
         "SCORER": "legacy",
         "RSS_PEAK": "lifetime",
+        "MAX_OVERHEAD": "0.02",
         "DISABLED": "TRUE",
     }.items():
         monkeypatch.setenv(PREFIX + name, text)
@@ -74,6 +81,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         sample_ratio=0.25,
         rss_peak="lifetime",
         scorer="legacy",
+        max_overhead=0.02,
         disabled=True,
     )
     assert Config.from_environment() == expected
@@ -96,6 +104,8 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SAMPLE_RATIO", "many"),
         ("SAMPLE_RATIO", "2"),
         ("SCORER", "kind"),
+        ("MAX_OVERHEAD", "2%"),
+        ("MAX_OVERHEAD", "0"),
         ("DISABLED", "perhaps"),
         ("DISABLED", "1"),
     ],
