@@ -9,6 +9,7 @@ from stratatrace.measurement import AttributeValue, Measurement, Reading, Sums
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -213,6 +214,11 @@ class Pipeline(Protocol):
     @property
     def meter_provider(self) -> MeterProvider:
         """Whose metrics."""
+        ...
+
+    @property
+    def logger_provider(self) -> LoggerProvider | None:
+        """Whose log records, where there are any."""
         ...
 
     @property
