@@ -94,8 +94,7 @@ def side_by_side(session: nox.Session, *commands: tuple[str, ...]) -> None:
     none_selected = (0, 5) if session.posargs else (0,)
 
     def run(command: tuple[str, ...]) -> None:
-        printed = session.run(*command, silent=True, success_codes=none_selected)
-        print(printed, flush=True)
+        session.log(session.run(*command, silent=True, success_codes=none_selected))
 
     with ThreadPoolExecutor(len(commands)) as pool:
         running = [pool.submit(run, command) for command in commands]
