@@ -47,9 +47,9 @@ PROGRAMS = (
 )
 OF_PROGRAMS = ("-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
-# In two processes side by side, which take about the same time: one folder, and all others.
-HALF = "tests/unit/guards"
-HALVES = ((HALF, *IN_PROCESS[1:]), (*IN_PROCESS, f"--ignore={HALF}"))
+# In two processes side by side, which take about the same time: these folders, and all others.
+HALF = ("tests/unit/guards", "tests/unit/reuse")
+HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
 # Under coverage these run nothing of the package that the others do not, or run as a user who may
 # not write.
 NOT_COVERED = (
@@ -89,12 +89,18 @@ def layers(session: nox.Session) -> None:
 
 
 def side_by_side(session: nox.Session, *commands: tuple[str, ...]) -> None:
-    """Run commands at the same time, each for one processor; their output comes as they end."""
+    """Run commands at the same time, each for one processor.
+
+    The output of several comes as they end; each fails the session.
+    """
     # Of what is asked for after `--`, there may be nothing in one of them.
     none_selected = (0, 5) if session.posargs else (0,)
 
     def run(command: tuple[str, ...]) -> None:
-        session.log(session.run(*command, silent=True, success_codes=none_selected))
+        several = len(commands) > 1
+        printed = session.run(*command, silent=several, success_codes=none_selected)
+        if several:
+            session.log(printed)
 
     with ThreadPoolExecutor(len(commands)) as pool:
         running = [pool.submit(run, command) for command in commands]
