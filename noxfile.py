@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -15,6 +16,8 @@ nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+# Whose tests run under coverage. Before it, a collection within a trace function may crash Python.
+COVERED = PYTHONS[-1]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the project is checked out with, tests and all; its own code is installed from the wheel.
 CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
@@ -42,11 +45,22 @@ PROGRAMS = (
     "examples",
     "property",
 )
-OF_PROGRAMS = ("-m", "not e2e", "-n", "2", *(f"tests/{path}" for path in PROGRAMS))
-IN_PROCESS = ("-m", "not e2e", "tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
+OF_PROGRAMS = ("-n", "2", *(f"tests/{path}" for path in PROGRAMS))
+IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
+# In two processes side by side, which take about the same time: these folders, and all others.
+HALF = ("tests/unit/guards", "tests/unit/reuse")
+HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
+# Under coverage these run nothing of the package that the others do not, or run as a user who may
+# not write.
+NOT_COVERED = (
+    *("parity", "docs", "examples", "property"),
+    *(path for path in PROGRAMS if path.startswith("unit/reuse")),
+    *("unit/guards/test_traps.py", "unit/guards/test_monitor_programs.py"),
+)
+EXTRAS = "cli,otlp,prometheus"
 
 
-def install_wheel(session: nox.Session, *groups: str, extras: str = "cli,otlp") -> None:
+def install_wheel(session: nox.Session, *groups: str, extras: str = EXTRAS) -> None:
     """Install the project as its users get it, and the packages of dependency groups."""
     session.install(f".[{extras}]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
@@ -62,7 +76,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, and what two type checkers make of the public API."""
-    install_wheel(session, "types", "e2e", "docs", "bench")
+    install_wheel(session, "types", "docs", "bench")
     session.run("mypy")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
@@ -74,35 +88,53 @@ def layers(session: nox.Session) -> None:
     session.run("lint-imports")
 
 
+def side_by_side(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run commands at the same time, each for one processor.
+
+    The output of several comes as they end; each fails the session.
+    """
+    # Of what is asked for after `--`, there may be nothing in one of them.
+    none_selected = (0, 5) if session.posargs else (0,)
+
+    def run(command: tuple[str, ...]) -> None:
+        several = len(commands) > 1
+        printed = session.run(*command, silent=several, success_codes=none_selected)
+        if several:
+            session.log(printed)
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        running = [pool.submit(run, command) for command in commands]
+    for each in running:
+        each.result()  # Fails as its command did.
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests against the installed wheel."""
+    """Run the tests against the installed wheel, those of one Python under coverage."""
     install_wheel(session, "test")
-    session.run("pytest", *IN_PROCESS, *session.posargs)
-    session.run("pytest", *OF_PROGRAMS, *session.posargs)
+    if session.python == COVERED and not session.posargs:
+        covered(session)
+        return
+    pytest = ("pytest", "-m", "not e2e", *session.posargs)
+    side_by_side(session, *((*pytest, *half) for half in HALVES))
+    side_by_side(session, (*pytest, *OF_PROGRAMS))
 
 
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Run the tests once more, and fail where they leave too much of the package alone."""
-    install_wheel(session, "test")
+def covered(session: nox.Session) -> None:
+    """Run all tests once, and fail where they leave too much of the package alone."""
     # By the script's path and not by -m, which would put the checkout before the wheel.
     pytest = str(Path(session.bin) / "pytest")
+    under_coverage = ("coverage", "run", pytest, "-m", "not e2e and not untraced")
     session.run("coverage", "erase")
-    # What coverage takes for itself would be in the numbers that are held against a truth.
-    to_the_byte = ("tests/accuracy", "tests/unit/test_compiled.py")
-    left_out = [f"--ignore={path}" for path in to_the_byte]
-    session.run("coverage", "run", pytest, *IN_PROCESS, *left_out, "-k", "not to_its_caller")
-    # The others run nothing of the package that these do not, or run as a user who may not write.
-    others = {
-        *("tests/parity", "tests/docs", "tests/examples", "tests/property"),
-        *(f"tests/{path}" for path in PROGRAMS if path.startswith("unit/reuse")),
-        *("tests/unit/guards/test_traps.py", "tests/unit/guards/test_monitor_programs.py"),
-    }
-    covered = (path for path in OF_PROGRAMS if path not in others)
-    session.run("coverage", "run", pytest, *covered)
+    side_by_side(session, *((*under_coverage, *half) for half in HALVES))
+    others = [f"tests/{path}" for path in NOT_COVERED]
+    session.run(*under_coverage, *(path for path in OF_PROGRAMS if path not in others))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+    # What was left out of that.
+    ignored = (f"--ignore={path}" for path in others)
+    session.run("pytest", "-m", "not e2e and untraced", "tests", *ignored)
+    session.run("pytest", "-m", "not e2e", "-n", "2", *others)
 
 
 @nox.session(python=PYTHONS[0])
@@ -114,23 +146,29 @@ def minimums(session: nox.Session) -> None:
             *PYPROJECT["project"]["dependencies"],
             *PYPROJECT["project"]["optional-dependencies"]["cli"],
             *PYPROJECT["project"]["optional-dependencies"]["otlp"],
+            *PYPROJECT["project"]["optional-dependencies"]["prometheus"],
             *PYPROJECT["project"]["optional-dependencies"]["zstd"],
         )
     ]
     groups = nox.project.dependency_groups(PYPROJECT, "test")
     session.env["STRATATRACE_NO_EXTENSION"] = "1"
-    session.install(".[cli,otlp]", *oldest, *groups)
-    session.run("pytest", *IN_PROCESS, *session.posargs)
+    session.install(f".[{EXTRAS}]", *oldest, *groups)
+    pytest = ("pytest", "-m", "not e2e", *session.posargs)
+    side_by_side(session, *((*pytest, *half) for half in HALVES))
+    # Of the programs, those that look most at what others have made.
+    side_by_side(session, (*pytest, "-n", "2", "tests/unit/exporters"))
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Talk to real backends, which the tests start and stop."""
-    install_wheel(session, "test", "e2e")
+    install_wheel(session, "test")
     prereleases = "--prerelease=allow" if session.venv_backend == "uv" else "--pre"
     session.install(prereleases, "rotel")
     session.run(
-        *("pytest", "-m", "e2e", "tests/integration", *session.posargs),
+        # The servers of one file are there for all its tests.
+        *("pytest", "-m", "e2e", "-n", "2", "--dist", "loadfile", "tests/integration"),
+        *session.posargs,
         env={"STRATATRACE_PHOENIX": str(phoenix(session))},
     )
 
@@ -213,7 +251,7 @@ def sanitizers(session: nox.Session) -> None:
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
     build = {"CFLAGS": f"-g -O1 -fno-omit-frame-pointer {flags}", "LDFLAGS": flags}
     session.install("setuptools", *nox.project.dependency_groups(PYPROJECT, "test"))
-    session.install("--no-build-isolation", ".[cli,otlp]", env=build)
+    session.install("--no-build-isolation", f".[{EXTRAS}]", env=build)
     run = {
         "LD_PRELOAD": " ".join(libraries),
         # Python keeps what it has until the end; who asks for too much is told so.

@@ -93,6 +93,13 @@ name; and `{semconv.ERROR_TYPE.name}` where the call failed.
 The {len(bounds)} bounds of the histograms go from {format_size(int(bounds[0]))} to
 {format_size(int(bounds[-1]))}, each {bounds[1] / bounds[0]:.0f} times the one before.
 
+## Log records
+
+`{semconv.BUDGET_EXCEEDED_EVENT}`, of severity WARN, tells of a call that broke its budget; see
+[Telemetry](telemetry.md). It carries the attributes of the call's span, and:
+
+{_attributes(semconv.LOG_ATTRIBUTES)}
+
 {"".join(map(_section, PARTS)).rstrip()}
 """
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -31,6 +32,7 @@ _OPTIONS = (
     "endpoint",
     "tracer_provider",
     "meter_provider",
+    "logger_provider",
     "sinks",
 )
 
@@ -47,6 +49,7 @@ def configure(
     endpoint: str | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
     sinks: Iterable[Sink] = (),
     **unknown: Never,
 ) -> None:
@@ -71,11 +74,12 @@ def configure(
         max_overhead: How much of the wall time measuring may take, above 0 and up to 1: calls are
             left out to keep to it, and the others stand for them. All are measured without it.
         disabled: Run decorated functions bare.
-        output: File for spans and metrics as OTLP JSON lines; it is appended to.
+        output: File for spans, metrics and log records as OTLP JSON lines; it is appended to.
         endpoint: Base URL of an OTLP endpoint; the protocol is gRPC on port 4317 and HTTP
             elsewhere, unless ``OTEL_EXPORTER_OTLP_PROTOCOL`` says otherwise.
         tracer_provider: Whose spans, in place of the application's global provider.
         meter_provider: Whose metrics, likewise.
+        logger_provider: Whose log records, likewise.
         sinks: Further takers of every Measurement.
         **unknown: None; there to answer a misspelt option with the one that was meant.
 
@@ -109,7 +113,14 @@ def configure(
         config = active.recorder.config
     if not config.disabled:
         own = pipeline.pipeline_for(output, endpoint, tracer_provider, meter_provider)
-    install(config, own, tracer_provider, meter_provider, sinks)
+    install(
+        config,
+        own,
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        logger_provider=logger_provider,
+        sinks=sinks,
+    )
     if previous is not None and previous is not own:
         previous.close()
 
@@ -117,8 +128,10 @@ def configure(
 def install(
     config: Config,
     own: Pipeline | None,
+    *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
     sinks: tuple[Sink, ...] = (),
 ) -> None:
     """Have calls measured as *config* says, and told to these providers.
@@ -128,6 +141,7 @@ def install(
         own: What was set up for it; its providers count where the application has none.
         tracer_provider: Whose spans, in place of either.
         meter_provider: Whose metrics, likewise.
+        logger_provider: Whose log records, likewise.
         sinks: Further takers of every Measurement.
     """
     from stratatrace import pipeline  # noqa: PLC0415 -- as above
@@ -138,11 +152,14 @@ def install(
             tracer_provider = tracer_provider or own.tracer_provider
         if own.pinned or not pipeline.application_has_meter_provider():
             meter_provider = meter_provider or own.meter_provider
+        if own.pinned or not pipeline.application_has_logger_provider():
+            logger_provider = logger_provider or own.logger_provider
     active.install(
         Recorder(
             config,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
+            logger_provider=logger_provider,
             pipeline=own,
             sinks=sinks,
         )

@@ -22,8 +22,15 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from stratatrace.config import DEFAULT_OUTPUT
 from stratatrace.errors import InvalidValueError
-from stratatrace.exporters import EndpointExport, FanOutMetricExporter, FileExport, is_worker
+from stratatrace.exporters import (
+    EndpointExport,
+    FanOutMetricExporter,
+    FileExport,
+    is_worker,
+    logger_provider,
+)
 from stratatrace.recorder import active
+from stratatrace.telemetry.logs import is_logger_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OwnPipeline",
+    "application_has_logger_provider",
     "application_has_meter_provider",
     "application_has_tracer_provider",
     "pipeline_for",
@@ -65,7 +73,7 @@ class OwnPipeline:
     """SDK providers of our own, and the exports behind them.
 
     Args:
-        exports: Where spans and metrics go.
+        exports: Where spans, metrics and log records go.
         service_name: Who the program is, where no environment variable says.
         pinned: Whether later calls of `configure` must leave it in place: so the program under
             ``stratatrace run`` cannot lose its numbers by configuring itself.
@@ -89,6 +97,10 @@ class OwnPipeline:
         self.meter_provider = _OwnMeterProvider(
             [self._metric_reader()], resource=resource, shutdown_on_exit=False
         )
+        #: None where the SDK has no log records.
+        self.logger_provider = logger_provider(
+            (export.log_processor for export in self._exports), resource
+        )
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._start_closer()
@@ -108,7 +120,7 @@ class OwnPipeline:
         return reader
 
     def make_global(self) -> None:
-        """Give the application these providers, for each kind that it has none of.
+        """Give the application the providers of spans and metrics, where it has none.
 
         OpenTelemetry lets a program set them once: where an earlier one of ours is set, the
         application's spans go on through that to the new exports.
@@ -153,9 +165,11 @@ class OwnPipeline:
 
     def _shut_down(self) -> None:
         # Metrics first: they read the probes, and the file must still be open.
-        for provider in (self.meter_provider, self.tracer_provider):
+        provider: Any  # The three kinds have only this in common.
+        for provider in (self.meter_provider, self.tracer_provider, self.logger_provider):
             try:
-                provider.shutdown()
+                if provider is not None:
+                    provider.shutdown()
             except Exception:
                 _logger.debug("stratatrace could not shut a provider down", exc_info=True)
         self._closed.set()
@@ -294,6 +308,15 @@ def application_has_meter_provider() -> bool:
     return not (
         isinstance(provider, _OwnMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
     )
+
+
+def application_has_logger_provider() -> bool:
+    """Tell whether there is a global provider; ours never is one."""
+    try:
+        from opentelemetry._logs import get_logger_provider  # noqa: PLC0415 -- private still
+    except ImportError:
+        return False
+    return is_logger_provider(get_logger_provider())
 
 
 def _resource(service_name: str | None) -> Resource:

@@ -29,6 +29,7 @@ from stratatrace.probes import (
     resident_probe,
 )
 from stratatrace.scoring import SCORERS, Baseline
+from stratatrace.telemetry.logs import LogSink
 from stratatrace.telemetry.metrics import metric_sinks
 from stratatrace.telemetry.monitors import monitor_metrics
 from stratatrace.telemetry.spans import SpanSink
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -77,6 +79,7 @@ class Recorder:
         config: How to measure.
         tracer_provider: Whose spans; None takes the application's.
         meter_provider: Whose metrics; None takes the application's.
+        logger_provider: Whose log records; None takes the application's.
         pipeline: What was set up for this recorder, and must be closed after it.
         sinks: Further takers of every Measurement.
     """
@@ -87,6 +90,7 @@ class Recorder:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
         pipeline: Pipeline | None = None,
         sinks: tuple[Sink, ...] = (),
     ) -> None:
@@ -95,11 +99,12 @@ class Recorder:
         self.meter_provider = meter_provider
         self.guard = Guard()
         self.spans = SpanSink(tracer_provider)
+        self.logs = LogSink(logger_provider)
         # They outlive the recorder: instruments are made once, and their sums go on growing.
         self.metrics = metric_sinks.of(meter_provider)
         self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
-        self.sinks: tuple[Sink, ...] = (self.metrics, self.spans, *sinks)
+        self.sinks: tuple[Sink, ...] = (self.metrics, self.logs, self.spans, *sinks)
         self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
         # Where every call is traced, tracing is never off: what was there before a call, and is
         # freed in it, would not be seen to go.
@@ -114,7 +119,7 @@ class Recorder:
             rss_peak_method=None if resident is None else resident.method,
             collector=CollectorProbe(account),
         )
-        self.tallies = self._make_tallies()
+        self.tallies = self._make_tallies(sinks)
         self.generation = 0
         #: Of whose threads no call is measured meanwhile.
         self.work = OwnWork()
@@ -171,12 +176,12 @@ class Recorder:
         habits.debt += ratio - due
         return due
 
-    def _make_tallies(self) -> Tallies | None:
+    def _make_tallies(self, sinks: tuple[Sink, ...]) -> Tallies | None:
         """Return the tallies; None where each call is told one by one, or without compiled code."""
         heap, rss = self.accounts.heap, self.accounts.rss
         if (
             native_obstacle() is not None
-            or len(self.sinks) > len((self.metrics, self.spans))
+            or sinks
             or (heap is not None and (not heap.probe.per_thread or self._trace_ratio < 1))
             or isinstance(rss, Account)
         ):
@@ -281,6 +286,7 @@ class Recorder:
         self.accounts.after_fork_in_child()
         if self.thinnings is not None:
             self.thinnings.after_fork_in_child()
+        self.logs.after_fork_in_child()
         metric_sinks.after_fork_in_child()
 
 

@@ -16,6 +16,7 @@ from stratatrace.recorder import Recorder, active
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -52,6 +53,7 @@ def recording(
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
     strict: bool = True,
 ) -> Iterator[ListSink]:
     """Measure every call within the block, and put back what was configured before.
@@ -60,6 +62,7 @@ def recording(
         config: How to measure; every call's heap by tracemalloc by default.
         tracer_provider: Whose spans; the application's by default.
         meter_provider: Whose metrics; the application's by default.
+        logger_provider: Whose log records; the application's by default.
         strict: Let stratatrace's own failures be raised, which otherwise never happens.
     """
     sink = ListSink()
@@ -67,6 +70,7 @@ def recording(
         config or Config(probe="tracemalloc"),
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
+        logger_provider=logger_provider,
         sinks=(sink,),
     )
     recorder.guard.strict = strict

@@ -9,6 +9,7 @@ from stratatrace.measurement import AttributeValue, Measurement, Reading, Sums
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -248,6 +249,11 @@ class Pipeline(Protocol):
     @property
     def meter_provider(self) -> MeterProvider:
         """Whose metrics."""
+        ...
+
+    @property
+    def logger_provider(self) -> LoggerProvider | None:
+        """Whose log records, where there are any."""
         ...
 
     @property

@@ -92,6 +92,7 @@ class _Program:
                 config,
                 tracer_provider=pipeline.tracer_provider,
                 meter_provider=pipeline.meter_provider,
+                logger_provider=pipeline.logger_provider,
                 pipeline=pipeline,
             )
         )

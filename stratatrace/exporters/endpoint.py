@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from stratatrace.errors import InvalidValueError, MissingExtraError
+from stratatrace.exporters.logs import LogExporter, batching, otlp_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ _GRPC_PORT = 4317
 
 
 class EndpointExport:
-    """Sends spans and metrics to an OTLP endpoint, from the SDK's own threads.
+    """Sends spans, metrics and log records to an OTLP endpoint, from the SDK's own threads.
 
     Args:
         endpoint: Base URL of the endpoint; None leaves it to the OTEL_EXPORTER_OTLP_* variables.
@@ -52,9 +53,11 @@ class EndpointExport:
         #: Whether the program is ending.
         self.ending = False
         self._told = False
-        spans, metrics = _otlp_exporters(endpoint, _protocol(self._name))
+        spans, metrics, logs = _otlp_exporters(endpoint, _protocol(self._name))
         self.span_processor = _CountingProcessor(_QuietSpanExporter(spans, self))
         self.metric_exporter = _QuietMetricExporter(metrics, self)
+        #: What a LoggerProvider hands its records to; None where they cannot be exported.
+        self.log_processor = None if logs is None else batching(_QuietLogExporter(logs, self))
 
     def elsewhere(self) -> Callable[[], EndpointExport]:
         """Return what makes the same export in another process; it can be pickled."""
@@ -119,18 +122,24 @@ def _protocol(endpoint: str) -> str:
     return given
 
 
-def _otlp_exporters(endpoint: str | None, protocol: str) -> tuple[SpanExporter, MetricExporter]:
+def _otlp_exporters(
+    endpoint: str | None, protocol: str
+) -> tuple[SpanExporter, MetricExporter, Any]:
     package = "grpc" if protocol == "grpc" else "http"
     spans, metrics = (
         import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}")
         for module in ("trace_exporter", "metric_exporter")
     )
     if protocol == "grpc" or endpoint is None:
-        urls = (endpoint, endpoint)
+        urls = [endpoint] * 3
     else:
         base = endpoint.rstrip("/")
-        urls = (f"{base}/v1/traces", f"{base}/v1/metrics")
-    return spans.OTLPSpanExporter(endpoint=urls[0]), metrics.OTLPMetricExporter(endpoint=urls[1])
+        urls = [f"{base}/v1/{signal}" for signal in ("traces", "metrics", "logs")]
+    return (
+        spans.OTLPSpanExporter(endpoint=urls[0]),
+        metrics.OTLPMetricExporter(endpoint=urls[1]),
+        otlp_logs(package, urls[2]),
+    )
 
 
 class _CountingProcessor(BatchSpanProcessor):
@@ -154,7 +163,7 @@ class _Attempt:
     It logs every retry, at warning level, for as long as the endpoint is down; we tell of it once.
     """
 
-    def __init__(self, export: EndpointExport, exporter: SpanExporter | MetricExporter) -> None:
+    def __init__(self, export: EndpointExport, exporter: Any) -> None:
         self._export = export
         self._exporter = exporter
         self._token: Token[_Attempt | None] | None = None
@@ -246,3 +255,23 @@ class _QuietMetricExporter(MetricExporter):
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         with _Attempt(self._export, self._exporter):
             self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+class _QuietLogExporter(LogExporter):
+    def __init__(self, exporter: Any, export: EndpointExport) -> None:
+        super().__init__(exporter)
+        self._export = export
+        self._failing = False
+
+    def export(self, batch: Any) -> Any:
+        if self._export.ending and self._failing:
+            return None
+        result = None
+        with _Attempt(self._export, self._exporter):
+            result = super().export(batch)
+        self._failing = getattr(result, "name", "") != "SUCCESS"
+        return result
+
+    def shutdown(self) -> None:
+        with _Attempt(self._export, self._exporter):
+            super().shutdown()

@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import SpanProcessor
 
 from stratatrace.errors import MissingExtraError, OutputError
+from stratatrace.exporters.logs import LogProcessor, log_encoder
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _BASE64_IDS = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 class FileExport(SpanProcessor):
-    """Writes spans and metrics as OTLP JSON lines, in the thread that ends the spans.
+    """Writes spans, metrics and log records as OTLP JSON lines, in the thread that ends the spans.
 
     There is no thread, because a thread's own memory would be in every number that counts for the
     whole process. Several processes may write one file: each line is one append.
@@ -68,6 +69,7 @@ class FileExport(SpanProcessor):
         self._to_dict = MessageToDict
         self._encode_spans = trace_encoder.encode_spans
         self._encode_metrics = metrics_encoder.encode_metrics
+        self._encode_logs = log_encoder()
         self.path = path
         try:
             self._file = path.open("ab", buffering=0)
@@ -76,6 +78,11 @@ class FileExport(SpanProcessor):
             raise OutputError(msg) from error
         self.lost_spans = 0
         self._pending: list[ReadableSpan] = []
+        self._pending_logs: list[Any] = []
+        #: What a LoggerProvider hands its records to; None where they cannot be encoded.
+        self.log_processor = (
+            None if self._encode_logs is None else LogProcessor(self._take_log, self.force_flush)
+        )
         # A pool may end its workers by a signal as soon as their work is done.
         self._in_worker = is_worker()
         # Reentrant: a collection while spans are encoded may end a span in a finalizer.
@@ -108,14 +115,22 @@ class FileExport(SpanProcessor):
             with active.own_work():
                 self.collect_metrics()
 
+    def _take_log(self, record: Any) -> None:
+        if self._file.closed:
+            return
+        with self._lock:
+            self._pending_logs.append(record)
+            if self._is_time_to_write():
+                self._write_pending()
+
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 -- the SDK's
-        """Write the spans that are waiting."""
+        """Write the spans and log records that are waiting."""
         with self._lock:
             self._write_pending()
         return True
 
     def shutdown(self) -> None:
-        """Write the spans that are waiting, the last."""
+        """Write those that are waiting, the last."""
         self.force_flush()
 
     def end(self) -> None:
@@ -127,36 +142,38 @@ class FileExport(SpanProcessor):
         self._file.close()
 
     def after_fork_in_child(self) -> None:
-        """Drop the parent's spans: it writes them itself."""
+        """Drop the parent's spans and log records: it writes them itself."""
         self._lock = threading.RLock()
         self._in_worker = True
         self._pending.clear()
+        self._pending_logs.clear()
 
     def write_metrics(self, data: MetricsData) -> bool:
         """Append one line of metrics; return whether it was written."""
-        # An empty list of spans makes the line acceptable where a reader of traces wants every
-        # line to have one (Jaeger's upload), and is nothing to all others.
-        line = {"resourceSpans": [], **self._converted(self._encode_metrics(data))}
-        return self._append(line)
+        return self._append(_without_spans(self._converted(self._encode_metrics(data))))
 
     def _is_time_to_write(self) -> bool:
         if self._in_worker and not active.measuring:
             return True
         waited = time.monotonic() - self._written_at
-        return len(self._pending) >= _SPANS_A_WRITE or waited >= _SECONDS_BETWEEN_WRITES
+        waiting = len(self._pending) + len(self._pending_logs)
+        return waiting >= _SPANS_A_WRITE or waited >= _SECONDS_BETWEEN_WRITES
 
     def _write_pending(self) -> None:
         self._written_at = time.monotonic()
-        if not self._pending:
+        if not self._pending and not self._pending_logs:
             return
         with active.own_work():
             spans, self._pending = self._pending, []
-            if not self._append(self._converted(self._encode_spans(spans))):
+            if spans and not self._append(self._converted(self._encode_spans(spans))):
                 self.lost_spans += len(spans)
+            logs, self._pending_logs = self._pending_logs, []
+            if logs and self._encode_logs is not None:
+                self._append(_without_spans(self._converted(self._encode_logs(logs))))
 
     def _converted(self, request: Message) -> dict[str, Any]:
         converted: dict[str, Any] = self._to_dict(request, use_integers_for_enums=True)
-        for group in ("resourceSpans", "resourceMetrics"):
+        for group in ("resourceSpans", "resourceMetrics", "resourceLogs"):
             for part in converted.get(group, ()):
                 _set_process_id(part)
         _ids_to_hex(converted)
@@ -198,6 +215,15 @@ class _FileMetricExporter(MetricExporter):
 
     def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
         pass
+
+
+def _without_spans(line: dict[str, Any]) -> dict[str, Any]:
+    """Give a line an empty list of spans.
+
+    It makes the line acceptable where a reader of traces wants every line to have one (Jaeger's
+    upload), and is nothing to all others.
+    """
+    return {"resourceSpans": [], **line}
 
 
 def _set_process_id(part: dict[str, Any]) -> None:

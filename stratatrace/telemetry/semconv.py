@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "BUDGET_EXCEEDED_EVENT",
     "CACHE_ATTRIBUTES",
     "CACHE_METRICS",
+    "LOG_ATTRIBUTES",
     "METRICS",
     "MONITOR_ATTRIBUTES",
     "MONITOR_METRICS",
@@ -20,7 +22,7 @@ __all__ = [
     "Metric",
 ]
 
-#: Name of the instrumentation scope of all spans and metrics.
+#: Name of the instrumentation scope of all spans, metrics and log records.
 SCOPE = "stratatrace"
 
 
@@ -58,6 +60,11 @@ CALLSITE = Attribute(
 BUDGET = Attribute("stratatrace.budget", "int", "Heap peak that the call may reach, in bytes.")
 BUDGET_EXCEEDED = Attribute(
     "stratatrace.budget.exceeded", "boolean", "Whether the heap peak broke the budget."
+)
+BUDGET_UNTOLD = Attribute(
+    "stratatrace.budget.untold",
+    "int",
+    "Calls of the callsite that broke the budget since its last log record, and have none.",
 )
 LIMIT_EXCEEDED = Attribute(
     "stratatrace.limit.exceeded",
@@ -213,6 +220,12 @@ SPAN_ATTRIBUTES = (
     *OF_STREAMS,
     *OF_POOLS,
 )
+
+#: Name of the event that a log record tells of: a call has broken its budget.
+BUDGET_EXCEEDED_EVENT = "stratatrace.budget.exceeded"
+
+#: What that record carries: the attributes that the span of the call has, and this.
+LOG_ATTRIBUTES = (BUDGET_UNTOLD,)
 
 CALL_COUNT = Metric("stratatrace.call.count", "Counter", "{call}", "Calls that ended.")
 CALL_TIME = Metric("stratatrace.call.time", "Counter", "s", "Wall time of the calls.")

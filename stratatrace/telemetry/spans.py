@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stratatrace.measurement import Callsite, Measurement
     from stratatrace.typing import AttributeValue, Scope
 
-__all__ = ["SpanScope", "SpanSink"]
+__all__ = ["SpanScope", "SpanSink", "description_of", "numbers_of"]
 
 _MEASURED_NAMES = tuple(attribute.name for attribute in semconv.MEASURED)
 _measured_values = attrgetter(*(attribute.field or "" for attribute in semconv.MEASURED))
@@ -81,7 +81,7 @@ class SpanSink:
         self, callsite: Callsite, attributes: Mapping[str, AttributeValue] | None
     ) -> SpanScope | None:
         """Start the span of a call, not yet current; None where no provider is set."""
-        described = _description(callsite)
+        described = description_of(callsite)
         if attributes:
             described = {**described, **attributes}
         span = self._tracer.start_span(callsite.name, attributes=described)
@@ -92,7 +92,7 @@ class SpanSink:
         if not isinstance(scope, SpanScope):
             return
         if scope.recording:
-            scope.span.set_attributes(_numbers(measurement))
+            scope.span.set_attributes(numbers_of(measurement))
             if measurement.error_type is not None:
                 # The exception's text may hold the data that it failed on: only its type is told.
                 scope.span.set_status(Status(StatusCode.ERROR, measurement.error_type))
@@ -100,7 +100,7 @@ class SpanSink:
 
 
 @lru_cache(maxsize=4096)
-def _description(callsite: Callsite) -> Mapping[str, AttributeValue]:
+def description_of(callsite: Callsite) -> Mapping[str, AttributeValue]:
     """Return what a callsite's spans have in common, known when they start."""
     described: dict[str, AttributeValue | None] = {
         semconv.FUNCTION_NAME.name: callsite.function,
@@ -113,7 +113,8 @@ def _description(callsite: Callsite) -> Mapping[str, AttributeValue]:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def _numbers(measurement: Measurement) -> dict[str, AttributeValue]:
+def numbers_of(measurement: Measurement) -> dict[str, AttributeValue]:
+    """Return the numbers of a call; what was not measured is absent."""
     values = zip(_MEASURED_NAMES, _measured_values(measurement), strict=True)
     numbers = {name: value for name, value in values if value is not None}
     if measurement.gc_time_ns is not None:

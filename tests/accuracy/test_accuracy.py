@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from heap_probes import PROBES
+from tracing import untraced
 
 from .scenarios import SCENARIOS, Scenario
+
+pytestmark = untraced
 
 
 @pytest.mark.parametrize("probe", PROBES)

@@ -19,6 +19,7 @@ import pytest
 from heap_probes import PROBES
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from tracing import untraced
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
 Held = list[bytearray]
+
+pytestmark = untraced
 
 KIB = 2**10
 MOST_CALLS = 12

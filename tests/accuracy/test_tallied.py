@@ -6,6 +6,7 @@ import gc
 
 import pytest
 from heap_probes import tallied_of
+from tracing import untraced
 
 from stratatrace.config import Config
 from stratatrace.probes import native_obstacle
@@ -13,9 +14,12 @@ from stratatrace.recorder import Recorder, active
 
 from .scenarios import SCENARIOS, Scenario
 
-pytestmark = pytest.mark.skipif(
-    native_obstacle() is not None, reason="calls are told one by one without the compiled part"
-)
+pytestmark = [
+    untraced,
+    pytest.mark.skipif(
+        native_obstacle() is not None, reason="calls are told one by one without the compiled part"
+    ),
+]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

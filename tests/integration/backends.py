@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendMissingError",
+    "Exemplar",
     "Phoenix",
     "PhoenixSpan",
     "Prometheus",
@@ -76,6 +78,7 @@ class Rotel:
         return decoded.Decoded(
             spans=[s for s in everything.spans if s.resource.get("service.name") == service],
             metrics=[m for m in everything.metrics if m.resource.get("service.name") == service],
+            logs=[log for log in everything.logs if log.resource.get("service.name") == service],
         )
 
     def spans(self, service: str, *, count: int) -> list[decoded.Span]:
@@ -107,6 +110,19 @@ class Rotel:
             return by_name if by_name.keys() >= set(names) else None
 
         return self._wait(read, service, f"the metrics {sorted(names)}")
+
+    def logs(self, service: str, *, count: int) -> list[decoded.LogRecord]:
+        """Return the log records of a service, waiting until there are so many.
+
+        Raises:
+            TimeoutError: There were fewer; its notes say what there was.
+        """
+
+        def read() -> list[decoded.LogRecord] | None:
+            logs = self.output(service).logs
+            return logs if len(logs) >= count else None
+
+        return self._wait(read, service, f"{count} log records")
 
     def _settle(self) -> None:
         """Wait until the log does not grow, so that its last entry is not half written."""
@@ -153,7 +169,8 @@ def rotel_server(directory: Path, *, forward_to: str | None = None) -> Iterator[
         *(executable, "start", "--disable-batching"),
         *("--otlp-grpc-endpoint", f"{LOOPBACK}:{grpc_port}"),
         *("--otlp-http-endpoint", f"{LOOPBACK}:{http_port}"),
-        *("--debug-log", "traces", "--debug-log", "metrics", "--debug-log-verbosity", "detailed"),
+        *(f"--debug-log={signal}" for signal in ("traces", "metrics", "logs")),
+        *("--debug-log-verbosity", "detailed"),
         # Its default is one file for the whole machine, and two may run here.
         *("--pid-file", str(directory / "rotel.pid"), "--log-file", str(directory / "rotel.log")),
         *("--exporters", "keep:blackhole" + (",forward:otlp" if forward_to else "")),
@@ -288,6 +305,15 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One exemplar: the labels of its series, and its own."""
+
+    series: Mapping[str, str]
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prometheus:
     """A backend that scrapes metrics every second and answers queries."""
 
@@ -325,6 +351,33 @@ class Prometheus:
 
         try:
             return poll(read, f"Prometheus answers {expression}", seconds=_READ_SECONDS)
+        except TimeoutError as error:
+            error.add_note(self.server.tail())
+            raise
+
+    def exemplars(self, selector: str, *, count: int) -> list[Exemplar]:
+        """Return the exemplars of series, waiting until there are so many.
+
+        Raises:
+            TimeoutError: There were fewer; its notes have the end of the log.
+        """
+
+        def read() -> list[Exemplar] | None:
+            now = time.time()
+            answer: Any = get_json(
+                self.port,
+                "/api/v1/query_exemplars",
+                {"query": selector, "start": f"{now - 600}", "end": f"{now + 60}"},
+            )
+            found = [
+                Exemplar(series["seriesLabels"], each["labels"], float(each["value"]))
+                for series in (answer["data"] if answer else ())
+                for each in series["exemplars"]
+            ]
+            return found if len(found) >= count else None
+
+        try:
+            return poll(read, f"Prometheus has exemplars of {selector}", seconds=_READ_SECONDS)
         except TimeoutError as error:
             error.add_note(self.server.tail())
             raise
@@ -367,6 +420,7 @@ def prometheus_server(directory: Path) -> Iterator[Prometheus]:
             f"--config.file={configuration}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={LOOPBACK}:{port}",
+            "--enable-feature=exemplar-storage",
         ],
         directory,
         {},

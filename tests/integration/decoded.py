@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Decoded", "Metric", "Other", "Point", "Scope", "Span", "Value", "decode"]
+__all__ = ["Decoded", "LogRecord", "Metric", "Other", "Point", "Scope", "Span", "Value", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,20 @@ class Span:
 
 
 @dataclass(slots=True)
+class LogRecord:
+    """One log record, as it was on the wire."""
+
+    resource: Mapping[str, Value]
+    scope: Scope
+    event_name: str = ""
+    severity: str = ""
+    body: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    attributes: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Point:
     """One data point; a number has a value, a histogram has the rest."""
 
@@ -85,6 +99,7 @@ class Decoded:
 
     spans: list[Span] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
+    logs: list[LogRecord] = field(default_factory=list)
 
 
 def decode(lines: Iterable[str]) -> Decoded:
@@ -101,6 +116,7 @@ _SPAN_FIELD = re.compile(r" {4}(Trace ID|Parent ID|ID|Name|Kind|Status code) *: 
 _POINT_FIELD = re.compile(
     r"(Value|Count|Sum|Max|ExplicitBounds|Buckets)(?: #\d+)?(?:, Count)?: (.*)$"
 )
+_LOG_FIELD = re.compile(r" *(EventName|SeverityText|Body|Trace ID|Span ID) *: (?:Str\()?(.*?)\)?$")
 _EXEMPLAR_SPAN = re.compile(r" {5}-> Span ID: (.*)$")
 _SCOPE = re.compile(r"InstrumentationScope (\S*) ?(.*)$")
 _HEADER = re.compile(r"([A-Z][A-Za-z ]*?)(?: #\d+)?:?$")
@@ -112,6 +128,13 @@ _SPAN_NAMES = {
     "Name": "name",
     "Kind": "kind",
     "Status code": "status",
+}
+_LOG_NAMES = {
+    "EventName": "event_name",
+    "SeverityText": "severity",
+    "Body": "body",
+    "Trace ID": "trace_id",
+    "Span ID": "span_id",
 }
 _DESCRIPTOR_NAMES = {"Name": "name", "Unit": "unit", "DataType": "kind"}
 
@@ -125,12 +148,16 @@ class _Reader:
         self._scope = Scope()
         self._line: Callable[[str], None] = self._skip
         self._attributes: dict[str, Value] = {}
+        #: Whose attributes come next.
+        self._owner: Span | LogRecord = Span({}, self._scope)
         self._headers: dict[str, Callable[[], None]] = {
             "ResourceSpans": self._begin_resource,
             "ResourceMetrics": self._begin_resource,
+            "ResourceLog": self._begin_resource,
             "Resource attributes": lambda: self._begin_attributes(self._resource),
             "Span": self._begin_span,
-            "Attributes": lambda: self._begin_attributes(self.decoded.spans[-1].attributes),
+            "LogRecord": self._begin_log,
+            "Attributes": lambda: self._begin_attributes(self._owner.attributes),
             # Events and links carry attributes that are not the span's.
             "Events": self._begin_skipping,
             "Links": self._begin_skipping,
@@ -161,8 +188,14 @@ class _Reader:
         self._line = self._read_attribute
 
     def _begin_span(self) -> None:
-        self.decoded.spans.append(Span(self._resource, self._scope))
+        self._owner = Span(self._resource, self._scope)
+        self.decoded.spans.append(self._owner)
         self._line = self._read_span
+
+    def _begin_log(self) -> None:
+        self._owner = LogRecord(self._resource, self._scope)
+        self.decoded.logs.append(self._owner)
+        self._line = self._read_log
 
     def _begin_metric(self) -> None:
         self.decoded.metrics.append(Metric(self._resource, self._scope))
@@ -184,6 +217,12 @@ class _Reader:
     def _read_attribute(self, line: str) -> None:
         if match := _ATTRIBUTE.match(line):
             self._attributes[match[1]] = _value(match[2], match[3])
+        elif isinstance(self._owner, LogRecord):
+            self._read_log(line)  # Its ids come last.
+
+    def _read_log(self, line: str) -> None:
+        if match := _LOG_FIELD.match(line):
+            setattr(self.decoded.logs[-1], _LOG_NAMES[match[1]], match[2])
 
     def _read_span(self, line: str) -> None:
         if match := _SPAN_FIELD.match(line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,3 +125,47 @@ def test_histogram_answers_a_quantile(scraped: Scraped) -> None:
     )
     # A quantile is as exact as its bucket is wide, and ours are four times as high as they begin.
     assert 4 * MIB / 4 < median.value <= 16 * MIB
+
+
+@pytest.mark.parametrize(
+    ("metric", "field"),
+    [
+        ("stratatrace_call_heap_peak_bytes", "heap_peak_bytes"),
+        ("stratatrace_call_rss_peak_bytes", "rss_peak_bytes"),
+    ],
+)
+def test_an_exemplar_is_the_trace_of_the_call_that_filled_the_bucket(
+    scraped: Scraped, metric: str, field: str
+) -> None:
+    """The backend leads from a bucket to the very call: of each bucket, the latest."""
+    calls = of_function(scraped.measurements, "build")
+    of_buckets: dict[float, Mapping[str, Any]] = {}
+    for call in calls:
+        bound = next(4.0**power for power in range(5, 19) if call[field] <= 4**power)
+        of_buckets[bound] = call
+    exemplars = scraped.prometheus.exemplars(
+        f'{metric}_bucket{{instance="{scraped.instance}",code_function_name=~".*[.]build"}}',
+        count=len(of_buckets),
+    )
+    found = {float(each.series["le"]): each for each in exemplars}
+    assert {bound: (e.labels, e.value) for bound, e in found.items()} == {
+        bound: ({"trace_id": call["trace_id"], "span_id": call["span_id"]}, call[field])
+        for bound, call in of_buckets.items()
+    }
+
+
+def test_only_openmetrics_has_exemplars(scraped: Scraped) -> None:
+    """Who asks for it gets it; the older text format has no place for them."""
+    host, _, port = scraped.instance.partition(":")
+    exposed = {}
+    for wanted in ("application/openmetrics-text; version=1.0.0", "text/plain"):
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.request("GET", "/metrics", headers={"Accept": wanted})
+        answer = connection.getresponse()
+        exposed[str(answer.headers.get_content_type())] = answer.read().decode()
+        connection.close()
+    (call,) = of_function(scraped.measurements, "keep")[-1:]
+    line = f'# {{span_id="{call["span_id"]}",trace_id="{call["trace_id"]}"}}'
+    assert line in exposed["application/openmetrics-text"]
+    assert exposed["application/openmetrics-text"].endswith("# EOF\n")
+    assert "trace_id" not in exposed["text/plain"]

@@ -252,6 +252,17 @@ def test_histograms_lead_to_the_span(received: Received, function: str) -> None:
         assert received.points(name, function)[-1].exemplars == [received.span(function).span_id]
 
 
+def test_a_broken_budget_is_a_log_record_in_the_trace(received: Received, rotel: Rotel) -> None:
+    """One record, of the call that broke it, with the ids of its span and the same numbers."""
+    (record,) = rotel.logs(received.service, count=1)
+    span = received.span("build")
+    assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
+    assert (record.event_name, record.severity) == ("stratatrace.budget.exceeded", "WARN")
+    assert record.scope == span.scope
+    assert record.body == "the heap of build peaked at 12.0 MiB, and its budget is 9.5 MiB"
+    assert record.attributes == {**span.attributes, "stratatrace.budget.untold": 0}
+
+
 def test_failed_calls_are_counted_apart(received: Received) -> None:
     """The points of a call that raised carry the error's type, those of the others none."""
     assert received.points("stratatrace.call.count", "fail")[-1].attributes["error.type"] == (

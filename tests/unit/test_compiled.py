@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracing import untraced
 
 from stratatrace import calls
 from stratatrace.accounts import Account
@@ -31,6 +32,8 @@ if native_obstacle() is not None:
 from stratatrace.compiled import HighWaterAccount, NativeAccount
 from stratatrace.probes import _counters
 from stratatrace.probes._counters import Tab
+
+pytestmark = untraced
 
 
 def end(account: NativeAccount, tab: Tab) -> None:

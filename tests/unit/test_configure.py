@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stratatrace import StratatraceError, configure
+from stratatrace.reports.summary import read_summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,82 @@ def test_without_providers_and_destination_it_is_the_embedded_file(tmp_path: Pat
     assert sorted(span_names(file)) == ["f", "request"]
     resource = json.dumps(lines_of(file)[0]["resourceMetrics"][0]["resource"])
     assert '"shop"' in resource
+
+
+def log_records(path: Path) -> list[Any]:
+    return [
+        record
+        for line in lines_of(path)
+        for resource in line.get("resourceLogs", [])
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+    ]
+
+
+def test_a_broken_budget_is_a_line_of_the_file(tmp_path: Path) -> None:
+    """A log record beside the spans, by whose ids it is found; who reads the calls is not put off.
+
+    Of children, each has its own, as they have of the spans.
+    """
+    run(
+        """
+        import os
+        import stratatrace
+        @stratatrace.profile_memory(budget="1 KiB")
+        def f(): return len(bytearray(10_000))
+        stratatrace.configure(output="t.jsonl", probe="tracemalloc")
+        f(); f()
+        if os.fork() == 0:
+            f()
+            stratatrace.shutdown()
+            os._exit(0)
+        os.wait()
+        """,
+        tmp_path,
+    )
+    file = tmp_path / "t.jsonl"
+    spans = [
+        (span["traceId"], span["spanId"])
+        for line in lines_of(file)
+        for resource in line["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    records = log_records(file)
+    assert len(spans) == 3
+    assert len(records) == 2, "of the parent's two, the second has no turn"
+    assert {(record["traceId"], record["spanId"]) for record in records} < set(spans)
+    assert {record["severityText"] for record in records} == {"WARN"}
+    summary = read_summary(file)
+    assert summary.unreadable_lines == 0
+    assert [row.calls for row in summary.rows] == [3]
+
+
+@pytest.mark.parametrize("when", ["global", "given"])
+def test_the_applications_logger_provider_is_used(when: str, tmp_path: Path) -> None:
+    """Set globally before or after, or given: its exporter has the record, and our file has not."""
+    done = run(
+        f"""
+        import stratatrace
+        @stratatrace.profile_memory(budget="1 KiB")
+        def f(): return len(bytearray(10_000))
+        from opentelemetry import _logs
+        from opentelemetry.sdk._logs import LoggerProvider, export
+        make = getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter
+        kept, provider = make(), LoggerProvider()
+        provider.add_log_record_processor(export.SimpleLogRecordProcessor(kept))
+        given = provider if {when!r} == "given" else None
+        if given is None:
+            _logs.set_logger_provider(provider)
+        stratatrace.configure(output="t.jsonl", probe="tracemalloc", logger_provider=given)
+        f()
+        print(len(kept.get_finished_logs()))
+        """,
+        tmp_path,
+    )
+    assert done.stdout == "1\n"
+    assert span_names(tmp_path / "t.jsonl") == ["f"]
+    assert log_records(tmp_path / "t.jsonl") == []
 
 
 def test_decorated_before_configured_works(tmp_path: Path) -> None:

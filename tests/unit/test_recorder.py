@@ -12,6 +12,7 @@ import pytest
 from heap_probes import tallied_of
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tracing import untraced
 
 from stratatrace import measure, profile_memory
 from stratatrace.config import Config
@@ -292,6 +293,7 @@ def test_a_finalizer_that_is_measured_does_not_deadlock(sink: ListSink) -> None:
     assert 0 < len(sink.of("finalizer")) <= 50
 
 
+@untraced
 @pytest.mark.skipif(native_obstacle() is not None, reason="there are no tallies")
 def test_the_first_call_of_a_function_is_not_charged_to_its_caller() -> None:
     """What is made for a callsite, and for an error, is nobody's."""

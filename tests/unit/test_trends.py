@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tracing import untraced
 
 from stratatrace.errors import InvalidValueError
 from stratatrace.trends import mann_kendall, rises_steadily, theil_sen
@@ -241,6 +242,7 @@ def test_a_clear_rise_under_noise_that_lasts() -> None:
     assert rises_steadily(range(COUNT), line, independent=False) is not None
 
 
+@untraced
 @pytest.mark.parametrize("p_at_most", [0.05, 0.01])
 @pytest.mark.parametrize("count", [9, 16, 32])
 def test_the_test_keeps_its_promise(count: int, p_at_most: float) -> None:
@@ -256,6 +258,7 @@ def test_the_test_keeps_its_promise(count: int, p_at_most: float) -> None:
     assert taken / runs >= p_at_most / 2 - spread
 
 
+@untraced
 def test_equal_values_do_not_break_the_promise() -> None:
     """With only three levels, most pairs are ties."""
     runs = 4000

@@ -32,9 +32,9 @@ class Listing:
         measurements.append(measurement)
 
 
-@stratatrace.profile_memory
+@stratatrace.profile_memory(budget="10MB")
 def build(size: int) -> int:
-    """Take memory and give it back."""
+    """Take more memory than its budget allows, and give it back."""
     return len(bytearray(size))
 
 

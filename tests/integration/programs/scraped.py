@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
 import stratatrace
+from stratatrace.exporters.prometheus import ExemplarMetricReader
+from stratatrace.telemetry.spans import SpanScope
 
 if TYPE_CHECKING:
     from stratatrace import Measurement
@@ -24,17 +25,24 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
-measurements: list[Measurement] = []
+told: list[dict[str, Any]] = []
 kept: list[bytearray] = []
 
 
 class Listing:
-    """Keeps what it is given."""
+    """Keeps what it is given, and the trace that it belongs to."""
 
     def emit(self, measurement: Measurement, scope: Scope | None) -> None:
-        """Keep the numbers of one call."""
-        del scope
-        measurements.append(measurement)
+        """Keep the numbers of one call, and where to find it."""
+        assert isinstance(scope, SpanScope)
+        ids = scope.span.get_span_context()
+        told.append(
+            {
+                **measurement.to_dict(),
+                "trace_id": trace.format_trace_id(ids.trace_id),
+                "span_id": trace.format_span_id(ids.span_id),
+            }
+        )
 
 
 @stratatrace.profile_memory(budget="64 MiB")
@@ -72,7 +80,7 @@ def main(port: int) -> None:
     """Work, then serve the metrics of that work."""
     # Its spans go nowhere, but the histograms are of the calls that have one.
     trace.set_tracer_provider(TracerProvider())
-    metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
+    metrics.set_meter_provider(MeterProvider([ExemplarMetricReader()]))
     stratatrace.configure(probe="tracemalloc", sample_ratio=1.0, sinks=[Listing()])
     for size in (2 * MIB, 8 * MIB, 5 * MIB):
         build(size)
@@ -81,8 +89,7 @@ def main(port: int) -> None:
     with suppress(LookupError):
         fail()
     start_http_server(port, "127.0.0.1")
-    told = json.dumps([measurement.to_dict() for measurement in measurements])
-    sys.stdout.write(told + "\n")
+    sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
 

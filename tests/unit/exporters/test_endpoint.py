@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 PROGRAM = """
 import logging, stratatrace
 logging.basicConfig(format="%(name)s %(levelname)s %(message)s")
-stratatrace.configure(endpoint={endpoint!r}, probe="rss")
-@stratatrace.profile_memory
-def f(): pass
+stratatrace.configure(endpoint={endpoint!r}, probe="tracemalloc")
+@stratatrace.profile_memory(budget="1 KiB")  # So that there is a log record to deliver as well.
+def f(): return len(bytearray(10_000))
 for _ in range(7): f()
 print("done")
 """

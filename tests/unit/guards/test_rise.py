@@ -8,6 +8,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+from tracing import untraced
 
 from stratatrace.guards.rise import Rise, RiseWatch, _Window
 
@@ -58,6 +59,7 @@ def test_a_leak_is_told_of_long_before_the_end() -> None:
     assert rise.window_seconds == pytest.approx(10 * MINUTE, rel=0.1)
 
 
+@untraced
 def test_a_slow_leak_is_told_of_when_it_was_seen_for_long_enough() -> None:
     """Nothing is drawn out over more than six times the time that it was seen for."""
     rate = 4 * GIB / (20 * HOUR)
@@ -70,6 +72,7 @@ def test_a_slow_leak_is_told_of_when_it_was_seen_for_long_enough() -> None:
     assert rise.bytes_per_second == pytest.approx(rate, rel=0.2)
 
 
+@untraced
 def test_a_leak_after_a_quiet_day() -> None:
     """Is seen long before the end, too."""
     noise = _noise(3, 5 * MIB)
@@ -106,6 +109,7 @@ def test_a_rise_must_last() -> None:
     assert 1.2 * 5 * MINUTE <= found[0] <= 1.4 * 5 * MINUTE
 
 
+@untraced
 def test_a_walk_at_random_is_hardly_taken_for_a_rise() -> None:
     """In one window, without the other things that are asked."""
     taken = 0
@@ -125,6 +129,7 @@ def test_a_rise_in_stairs() -> None:
     assert found[1].bytes_per_second == pytest.approx(64 * MIB / 60, rel=0.15)
 
 
+@untraced
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "kind", ["noise", "filling soon", "filling late", "step", "wandering", "daily", "falling"]
@@ -203,6 +208,7 @@ def test_looks_that_are_far_apart() -> None:
     assert rise.bytes_per_second == pytest.approx(10 * MIB / 600)
 
 
+@untraced
 def test_the_windows_are_bounded() -> None:
     """A month of looks takes no more memory than a day."""
     watch = RiseWatch()

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import WeakCache
 from stratatrace.errors import InvalidTypeError, InvalidValueError
@@ -189,6 +190,7 @@ def test_what_was_made_before_a_change_is_not_kept_after_it(
     assert "a" not in cache
 
 
+@untraced
 def test_a_finalizer_may_use_the_cache(cache: WeakCache[Any, Any]) -> None:
     """In whatever the thread was doing with it when the collector came; nothing hangs."""
     left: list[Value] = []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tracing import untraced
 
 from stratatrace import MappedFile, StratatraceError
 from stratatrace.errors import (
@@ -384,6 +385,7 @@ def test_misuse_is_told_at_once(path: Path) -> None:
             file.lines(longest_line="long")
 
 
+@untraced
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's high-water mark")
 @pytest.mark.parametrize("how", ["chunks", "lines", "find_all", "regex", "scan"])
 def test_memory_stays_flat(how: str, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracing import untraced
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
 from stratatrace.measurement import Callsite, Measurement
+from stratatrace.recorder import Recorder, active
 from stratatrace.telemetry import semconv
 from stratatrace.telemetry.metrics import MetricSink
 from stratatrace.testing import recording
@@ -257,3 +259,66 @@ def test_a_second_recorder_goes_on_in_the_same_provider(
             name = next(iter(told))
         latest = told[name]
     assert latest == 2
+
+
+@untraced
+@pytest.mark.parametrize("with_spans", [True, False])
+def test_ten_thousand_callsites_under_collection(
+    with_spans: bool,
+    meter_provider: MeterProvider,
+    reader: InMemoryMetricReader,
+    tracer_provider: TracerProvider,
+) -> None:
+    """Called by threads while others collect: no call is lost or told twice, all is bounded.
+
+    Without spans the compiled part adds them up, where it is there.
+    """
+    functions: list[Callable[[], None]] = [
+        profile_memory(name=f"f{number}", budget=1)(lambda: None) for number in range(10_000)
+    ]
+    recorder = Recorder(
+        Config(probe="auto", sample_ratio=1),
+        tracer_provider=tracer_provider if with_spans else None,
+        meter_provider=meter_provider,
+    )
+    recorder.guard.strict = True
+    threads = [
+        threading.Thread(target=lambda part=part: [function() for function in functions[part::2]])
+        for part in range(2)
+    ]
+    seen: list[float] = []
+
+    def count(told: dict[str, Any]) -> float:
+        total: float = sum(p.value for p in told["stratatrace.call.count"].data.data_points)
+        return total
+
+    with active.replaced(recorder):
+        functions[0]()  # Has a series of its own, whoever is first.
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            seen.append(count(collected(reader)))
+            threads[0].join(0.2)
+        for function in functions[:10]:
+            function()
+        told = collected(reader)
+        assert len(recorder.metrics._totals) <= 2001
+        assert len(recorder._habits) <= 4097
+        if recorder.tallies is not None:
+            # One more for each thread that is in the midst of making one.
+            assert len(recorder.tallies.tallied) <= 4097 + len(threads)
+            assert len(recorder.tallies._by_callsite) <= 4096
+    assert seen == sorted(seen)
+    assert count(told) == 10_011
+    by_label = {
+        p.attributes.get("stratatrace.callsite", "overflow"): p.value
+        for p in told["stratatrace.call.count"].data.data_points
+    }
+    assert len(by_label) == 2001
+    assert by_label["f0"] == 3
+    assert by_label["overflow"] >= 8000
+    histogram = told.get("stratatrace.call.heap.peak")
+    assert (histogram is not None) == with_spans
+    if histogram is not None:
+        assert sum(p.count for p in histogram.data.data_points) == 10_011
+        assert len(histogram.data.data_points) <= 2001

@@ -18,13 +18,14 @@ METRICS: tuple[semconv.Metric, ...] = (
     *semconv.LAZY_METRICS,
     *semconv.POOL_METRICS,
 )
-OF_METRICS = (
+OTHERS = (
+    semconv.LOG_ATTRIBUTES,
     semconv.MONITOR_ATTRIBUTES,
     semconv.STORE_ATTRIBUTES,
     semconv.CACHE_ATTRIBUTES,
     semconv.POOL_ATTRIBUTES,
 )
-NAMES = [[a.name for a in each] for each in (semconv.SPAN_ATTRIBUTES, METRICS, *OF_METRICS)]
+NAMES = [[a.name for a in each] for each in (semconv.SPAN_ATTRIBUTES, METRICS, *OTHERS)]
 UNITS = {"By", "s", "1", "By/s"}
 # Of what is counted, in braces and in the singular.
 COUNTED = re.compile(r"\{([a-z]+[^s]|miss|process)\}")
