@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from stratatrace.exporters.endpoint import EndpointExport
 from stratatrace.exporters.fanout import FanOutMetricExporter
-from stratatrace.exporters.file import FileExport, is_worker
+from stratatrace.exporters.file import FileExport
 
-__all__ = ["EndpointExport", "FanOutMetricExporter", "FileExport", "is_worker"]
+__all__ = ["EndpointExport", "FanOutMetricExporter", "FileExport"]
