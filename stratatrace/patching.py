@@ -258,7 +258,7 @@ class _DefinitionWatch:
         if not self._table.open:
             sys.settrace(None)
         elif not self._seen and _is_script(frame):
-            # Not again: code run by exec() in the script's namespace, as dataclasses do, is like it.
+            # Once: code run by exec() in the script's namespace, as dataclasses do, looks alike.
             self._begin(frame)
             return self._on_line
         return None

@@ -180,8 +180,7 @@ class OwnPipeline:
         atexit.register(self.close)
         end_with_children(self, OwnPipeline.close)
         if hasattr(os, "register_at_fork"):
-            this = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _call(this, OwnPipeline._after_fork_in_child))
+            os.register_at_fork(after_in_child=partial(_after_fork_in_child, weakref.ref(self)))
 
     def _after_fork_in_child(self) -> None:
         self._closing = threading.Event()
@@ -191,10 +190,10 @@ class OwnPipeline:
         self._start_closer()
 
 
-def _call(reference: weakref.ref[OwnPipeline], method: Callable[[OwnPipeline], None]) -> None:
+def _after_fork_in_child(reference: weakref.ref[OwnPipeline]) -> None:
     pipeline = reference()
     if pipeline is not None and not pipeline._closing.is_set():  # noqa: SLF001 -- its own room
-        method(pipeline)
+        pipeline._after_fork_in_child()  # noqa: SLF001 -- likewise
 
 
 def _close_when_told(

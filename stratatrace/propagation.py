@@ -111,7 +111,7 @@ def propagate_all(table: PatchTable) -> None:
 def _carrying(executor: E) -> E:
     if not isinstance(executor.submit, _Submit):
         try:
-            executor.submit = _Submit(executor.submit)  # type: ignore[method-assign] -- of this one
+            executor.submit = _Submit(executor.submit)  # type: ignore[method-assign]  # this one's
         except AttributeError as error:
             msg = (
                 f"the tasks of {executor!r} cannot carry their traces, as its submit cannot be "

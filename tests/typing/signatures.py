@@ -213,7 +213,8 @@ def propagated() -> None:
     assert_type(propagate(plain)(3), str)
     assert_type(propagate(plain)(3, factor=2), str)
     propagate(plain)("a")  # type: ignore[arg-type]
-    propagate(3)  # type: ignore[arg-type]
+    propagate(3)  # type: ignore[call-overload]
+    assert_type(propagate(ThreadPoolExecutor()), ThreadPoolExecutor)
 
 
 async def blocks() -> None:
