@@ -27,6 +27,7 @@ PROGRAMS = (
     "unit/exporters",
     "unit/guards/test_monitor_programs.py",
     "unit/pressure/test_pressure_programs.py",
+    "unit/instrumentation/test_programs.py",
     "unit/test_configure.py",
     "unit/streams/test_reading.py",
     "unit/reuse/test_lazy_fork.py",
@@ -77,7 +78,7 @@ def layers(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed wheel."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "auto")
     session.run("pytest", *IN_PROCESS, *session.posargs)
     session.run("pytest", *OF_PROGRAMS, *session.posargs)
 
@@ -85,7 +86,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests once more, and fail where they leave too much of the package alone."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "auto")
     # By the script's path and not by -m, which would put the checkout before the wheel.
     pytest = str(Path(session.bin) / "pytest")
     session.run("coverage", "erase")
@@ -121,6 +122,12 @@ def minimums(session: nox.Session) -> None:
     session.env["STRATATRACE_NO_EXTENSION"] = "1"
     session.install(".[cli,otlp]", *oldest, *groups)
     session.run("pytest", *IN_PROCESS, *session.posargs)
+    # The oldest of this extra is for an API that is newer than the oldest of all.
+    (auto,) = PYPROJECT["project"]["optional-dependencies"]["auto"]
+    version = auto.partition(">=")[2]
+    pinned = (f"{name}=={version}" for name in (auto.partition(">=")[0], "opentelemetry-distro"))
+    session.install(".[auto]", *pinned, *groups)
+    session.run("pytest", "tests/unit/instrumentation", *session.posargs)
 
 
 @nox.session
