@@ -116,8 +116,9 @@ def _seconds(value: object) -> float:
     return value
 
 
-def _switch(name: str, meaning: str) -> Option:
-    return Option(name=name, meaning=meaning, read=read_truth, check=partial(_truth, name=name))
+def _switch(name: str, meaning: str, **rest: Any) -> Option:
+    check = partial(_truth, name=name)
+    return Option(name=name, meaning=meaning, read=read_truth, check=check, **rest)
 
 
 def _of_config(name: str, meaning: str, read: Callable[[str], object] = str) -> Option:
@@ -126,7 +127,6 @@ def _of_config(name: str, meaning: str, read: Callable[[str], object] = str) -> 
         Config(**given)
         return value
 
-    meaning = f"{meaning}: see [Telemetry and configuration](telemetry.md)"
     return Option(name=name, meaning=meaning, read=read, check=check, owner="Config")
 
 
@@ -173,7 +173,7 @@ OPTIONS = (
     _of_config("sample_ratio", "share of the calls whose heap is measured", read=float),
     _of_config("rss_peak", "how the peak RSS is found"),
     _of_config("scorer", "how calls are scored"),
-    _of_config("disabled", "`true` measures nothing", read=read_truth),
+    _switch("disabled", "`true` measures nothing", owner="Config"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
