@@ -126,7 +126,7 @@ def minimums(session: nox.Session) -> None:
     (auto,) = PYPROJECT["project"]["optional-dependencies"]["auto"]
     version = auto.partition(">=")[2]
     pinned = (f"{name}=={version}" for name in (auto.partition(">=")[0], "opentelemetry-distro"))
-    session.install(".[auto]", *pinned, *groups)
+    session.install(".[cli,auto]", *pinned, *groups)
     session.run("pytest", "tests/unit/instrumentation", *session.posargs)
 
 
