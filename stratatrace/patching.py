@@ -111,7 +111,7 @@ class PatchTable:
             if vars(owner).get(name) is replacement:
                 setattr(owner, name, original)
             else:
-                _logger.warning(
+                _logger.info(
                     "stratatrace leaves %s of %r as it is: it was replaced by somebody else since",
                     name,
                     owner,

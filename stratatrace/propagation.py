@@ -102,7 +102,7 @@ def propagate_all(table: PatchTable) -> None:
     def patch(module: ModuleType) -> None:
         executor = getattr(module, _EXECUTORS[module.__name__])
         if table.open:
-            table.replace(executor, "submit", _carrying_method(executor.submit))
+            table.replace(executor, "submit", _carrying_method(executor.submit, table))
 
     for name in _EXECUTORS:  # None is imported for it: that of processes is dear.
         when_imported(name, patch)
@@ -132,12 +132,15 @@ class _Submit:
         return self._submit(_carried(fn), *args, **kwargs)
 
 
-def _carrying_method(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
+def _carrying_method(
+    submit: Callable[..., Future[Any]], table: PatchTable
+) -> Callable[..., Future[Any]]:
     @functools.wraps(submit)
     def carrying(
         self: Executor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        return submit(self, _carried(fn), *args, **kwargs)
+        # It may be kept by somebody else who has replaced it.
+        return submit(self, _carried(fn) if table.open else fn, *args, **kwargs)
 
     return carrying
 

@@ -47,7 +47,7 @@ _logger = logging.getLogger("stratatrace")
 
 # Of code alone: objects, and what is seldom said.
 _PROVIDERS = ("tracer_provider", "meter_provider")
-_REST_OF_PROCESSOR = ("kinds", "numbers", "follow_tasks", "follow_threads")
+_REST_OF_PROCESSOR = ("follow_tasks", "follow_threads")
 _KNOWN = (*(option.name for option in OPTIONS), *_REST_OF_PROCESSOR, *_PROVIDERS)
 
 # How long a worker's end may wait for what it has buffered.
@@ -78,16 +78,18 @@ class StratatraceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # it has
         try:
             with ExitStack() as undoing:  # What fails on its way leaves nothing behind.
                 _measure(chosen, undoing)
-                if chosen.get("spans", True):
-                    _measure_spans(chosen, undoing)
                 if chosen.get("propagate"):
                     _propagate(chosen, undoing)
+                # After that: at its shutdown a processor puts executors back, and would find them
+                # changed by others.
+                if chosen.get("spans", True):
+                    _measure_spans(chosen, undoing)
                 if "profile" in chosen:
                     _profile(chosen["profile"], undoing)
                 self._undoing = undoing.pop_all()
-        except StratatraceError:
-            raise
-        except Exception:
+        except Exception as error:
+            if given and isinstance(error, StratatraceError):
+                raise
             _logger.warning("stratatrace could not instrument the program", exc_info=True)
 
     def _uninstrument(self, **_options: Any) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, make_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanKind
 
 from stratatrace.config import Config, read_truth, variable_of
 from stratatrace.errors import InvalidTypeError, InvalidValueError, StratatraceError
 from stratatrace.patching import Pattern
 from stratatrace.profile import likely_option
+from stratatrace.span_stays import NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +53,7 @@ class Option:
         Raises:
             StratatraceError: It makes no sense.
         """
-        if not self.many:
-            return self.check(value)
-        return tuple(map(self.check, self._listed(value)))
+        return tuple(map(self.check, _listed(value))) if self.many else self.check(value)
 
     def usable(self, value: object, given_as: str) -> object | None:
         """Return the same, or None; what makes no sense is logged, and the rest of a list counts.
@@ -59,29 +62,23 @@ class Option:
             value: What was given outside of code, where a mistake must not end the program.
             given_as: How, for the message.
         """
-        try:
-            if not self.many:
-                return self.check(value)
-            values = self._listed(value)
-        except StratatraceError as error:
-            _ignore(given_as, error)
-            return None
         found = []
-        for one in values:
+        for one in _listed(value) if self.many else (value,):
             try:
                 found.append(self.check(one))
             except StratatraceError as error:
                 _ignore(given_as, error)
-        return tuple(found) or None
+        if self.many:
+            return tuple(found) or None
+        return next(iter(found), None)
 
-    def _listed(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str):
-            return tuple(word for word in map(str.strip, value.split(",")) if word)
-        try:
-            return tuple(value)
-        except TypeError as error:
-            msg = f"{self.name} is a list, or text with commas, and {value!r} is neither"
-            raise InvalidTypeError(msg) from error
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in map(str.strip, text.split(",")) if word)
 
 
 def _ignore(given_as: str, error: Exception) -> None:
@@ -95,30 +92,56 @@ def _truth(value: object, name: str) -> bool:
     return value
 
 
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        msg = f"{name} is a list of texts, and {value!r} is none"
-        raise InvalidTypeError(msg)
+def _pattern_of_names(value: object, name: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        msg = f"{name} are patterns as text, such as 'GET *', and {value!r} is none"
+        raise InvalidValueError(msg)
+    return value
+
+
+def _kind(value: object) -> object:
+    if not isinstance(value, str) or value.upper() not in SpanKind.__members__:
+        names = ", ".join(repr(name.lower()) for name in SpanKind.__members__)
+        msg = f"there is no kind {value!r} of spans: choose from {names}"
+        raise InvalidValueError(msg)
+    return value
+
+
+def _number(value: object) -> object:
+    if value not in NUMBERS:
+        msg = f"there are no numbers {value!r}: choose from {', '.join(map(repr, NUMBERS))}"
+        raise InvalidValueError(msg)
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        msg = f"min_duration_seconds is a number of seconds, from 0 on, and {value!r} is not"
+        raise InvalidValueError(msg)
     return value
 
 
 def _pattern(value: object) -> Pattern:
-    return value if isinstance(value, Pattern) else Pattern(_text(value, "profile"))
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"min_duration is a number of seconds, not {value!r}"
+    if not isinstance(value, str | Pattern):
+        msg = f"profile is a list of patterns as text, and {value!r} is none"
         raise InvalidTypeError(msg)
-    if not value >= 0:
-        msg = f"min_duration is a number of seconds from 0 on, and {value!r} is not"
-        raise InvalidValueError(msg)
-    return value
+    return Pattern(value) if isinstance(value, str) else value
 
 
 def _switch(name: str, meaning: str, **rest: Any) -> Option:
     check = partial(_truth, name=name)
     return Option(name=name, meaning=meaning, read=read_truth, check=check, **rest)
+
+
+def _of_processor(name: str, meaning: str, check: Callable[[Any], object]) -> Option:
+    return Option(
+        name=name,
+        meaning=meaning,
+        read=_words,
+        check=check,
+        many=True,
+        owner="MemorySpanProcessor",
+    )
 
 
 def _of_config(name: str, meaning: str, read: Callable[[str], object] = str) -> Option:
@@ -136,23 +159,21 @@ OPTIONS = (
         "measure every span that the program or a library makes (default `true`); `false` leaves "
         "it at functions that are decorated or named",
     ),
-    Option(
-        name="scopes",
-        meaning="only spans of these instrumentation scopes; `*` stands for any text",
-        check=partial(_text, name="scopes"),
-        many=True,
-        owner="MemorySpanProcessor",
+    _of_processor(
+        "scopes",
+        "only spans of instrumentation scopes whose names match one of these patterns",
+        check=partial(_pattern_of_names, name="scopes"),
     ),
-    Option(
-        name="names",
-        meaning="only spans of these names; `*` stands for any text",
-        check=partial(_text, name="names"),
-        many=True,
-        owner="MemorySpanProcessor",
+    _of_processor(
+        "names",
+        "only spans whose names match one of these patterns",
+        check=partial(_pattern_of_names, name="names"),
     ),
+    _of_processor("kinds", "only spans of these kinds, such as `server`", check=_kind),
+    _of_processor("numbers", "only these of `heap`, `rss` and `gc`", check=_number),
     Option(
-        name="min_duration",
-        meaning="no numbers on spans that take fewer seconds",
+        name="min_duration_seconds",
+        meaning="no numbers on spans that take less",
         read=float,
         check=_seconds,
         owner="MemorySpanProcessor",
@@ -161,6 +182,7 @@ OPTIONS = (
         name="profile",
         meaning="also measure the functions that these patterns name, as `--profile` of "
         "[`stratatrace run`](run.md) does",
+        read=_words,
         check=_pattern,
         many=True,
     ),

@@ -121,6 +121,29 @@ def test_all_executors_carry_traces_until_it_is_undone(tenant: Callable[[str], N
         assert pool.submit(whose).result(30) == "None"
 
 
+def test_what_somebody_else_has_put_on_top_stays_and_ours_does_nothing(
+    tenant: Callable[[str], None],
+) -> None:
+    """As another instrumentation may, which would be lost with it."""
+    bare = ThreadPoolExecutor.submit
+    table = PatchTable()
+    propagate_all(table)
+    ours: Any = ThreadPoolExecutor.submit
+
+    def theirs(self: ThreadPoolExecutor, fn: Any, /, *args: Any) -> Any:
+        return ours(self, fn, *args)
+
+    ThreadPoolExecutor.submit = theirs  # type: ignore[method-assign]
+    table.undo()
+    tenant("acme")
+    try:
+        assert ThreadPoolExecutor.submit is theirs
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(whose).result(30) == "None"
+    finally:
+        ThreadPoolExecutor.submit = bare  # type: ignore[method-assign]
+
+
 def test_it_takes_no_module_in_for_itself() -> None:
     """Multiprocessing is dear; its executor is changed when somebody imports it, until undone."""
     program = """

@@ -153,7 +153,7 @@ def test_a_module_that_is_run_may_be_meant_by_its_name(
     ("flags", "said"),
     [
         (["--stratatrace_probe", "magic"], "there is no probe 'magic'"),
-        (["--stratatrace_min_duration", "soon"], "MIN_DURATION='soon'"),
+        (["--stratatrace_min_duration_seconds", "soon"], "MIN_DURATION_SECONDS='soon'"),
         (["--stratatrace_propagate", "perhaps"], "expected true or false"),
     ],
 )
