@@ -16,8 +16,9 @@ No I/O and no telemetry in this module.
 from __future__ import annotations
 
 import _thread
-import threading
 from typing import TYPE_CHECKING
+
+from stratatrace.fork_lock import ForkLock
 
 if TYPE_CHECKING:
     from stratatrace.probes import Leftovers
@@ -90,7 +91,7 @@ class Account:
         # it again while somebody is charged.
         self._tabs = [Tab()]
         self._own_bytes = 0
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._calibrated = False
         self._empty_net_bytes = self._empty_peak_bytes = 0
 
@@ -192,16 +193,16 @@ class Account:
 
     def before_fork(self) -> None:
         """Have no other thread hold the lock."""
-        self._lock.acquire()
+        self._lock.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let others have it."""
-        self._lock.release()
+        self._lock.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's tabs, and the lock that is held there."""
         self.probe.after_fork_in_child()
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._tabs = [Tab()]
         self._own_depth = 0
         self._own_bytes = _NO_SMALL_INT if self._calibrated else 0
