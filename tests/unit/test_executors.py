@@ -133,7 +133,7 @@ def test_what_somebody_else_has_put_on_top_stays_and_ours_does_nothing(
     def theirs(self: ThreadPoolExecutor, fn: Any, /, *args: Any) -> Any:
         return ours(self, fn, *args)
 
-    ThreadPoolExecutor.submit = theirs  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = theirs  # type: ignore[method-assign, assignment]
     table.undo()
     tenant("acme")
     try:

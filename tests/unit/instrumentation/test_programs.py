@@ -258,11 +258,13 @@ def test_a_program_may_take_it_back(instrumented: Callable[..., Told]) -> None:
     """By the one instrumentor that there is: nothing is measured any more, and nothing told of."""
     told = instrumented(
         """
+        import inspect
         from concurrent.futures import ThreadPoolExecutor
         from stratatrace.instrumentation import StratatraceInstrumentor
-        measured = ThreadPoolExecutor.submit
+        patched = ThreadPoolExecutor.submit
         StratatraceInstrumentor().uninstrument()
-        print(hasattr(measured, "__wrapped__"), ThreadPoolExecutor.submit is measured.__wrapped__)
+        bare = ThreadPoolExecutor.submit
+        print(patched is not bare, bare is inspect.unwrap(patched))
         import library
         from opentelemetry import trace
         with trace.get_tracer("app").start_as_current_span("request"):
