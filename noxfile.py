@@ -30,6 +30,7 @@ PROGRAMS = (
     "unit/exporters",
     "unit/guards/test_monitor_programs.py",
     "unit/pressure/test_pressure_programs.py",
+    "unit/instrumentation/test_programs.py",
     "unit/test_configure.py",
     "unit/streams/test_reading.py",
     "unit/reuse/test_lazy_fork.py",
@@ -111,7 +112,7 @@ def side_by_side(session: nox.Session, *commands: tuple[str, ...]) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed wheel, those of one Python under coverage."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "auto")
     if session.python == COVERED and not session.posargs:
         covered(session)
         return
@@ -157,6 +158,12 @@ def minimums(session: nox.Session) -> None:
     side_by_side(session, *((*pytest, *half) for half in HALVES))
     # Of the programs, those that look most at what others have made.
     side_by_side(session, (*pytest, "-n", "2", "tests/unit/exporters"))
+    # The oldest of this extra is for an API that is newer than the oldest of all.
+    (auto,) = PYPROJECT["project"]["optional-dependencies"]["auto"]
+    name, _, version = auto.partition(">=")
+    pinned = (f"{package}=={version}" for package in (name, "opentelemetry-distro"))
+    session.install(".[cli,auto]", *pinned, *groups)
+    side_by_side(session, (*pytest, "-n", "2", "tests/unit/instrumentation"))
 
 
 @nox.session

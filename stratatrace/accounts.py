@@ -18,6 +18,7 @@ import _thread
 import threading
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.fork_lock import ForkLock
 from stratatrace.lines import Line, Tab
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Account:
         self._follower = 0
         self._open = 0
         self._own_bytes = 0
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._calibrated = False
         self._empty_net_bytes = self._empty_peak_bytes = 0
 
@@ -238,16 +239,16 @@ class Account:
 
     def before_fork(self) -> None:
         """Have no other thread hold the lock."""
-        self._lock.acquire()
+        self._lock.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let others have it."""
-        self._lock.release()
+        self._lock.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's tabs, and the lock that is held there."""
         self.probe.after_fork_in_child()
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._base = self._line = Line()
         self._follower = self._open = 0
         self._own_depth = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stratatrace.errors import InvalidTypeError, InvalidValueError
+from stratatrace.errors import InvalidTypeError, InvalidValueError, StratatraceError
 from stratatrace.probes import RSS_PEAKS, default_ratio, heap_probe
 from stratatrace.scoring import SCORERS
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from stratatrace.typing import Scorer
 
-__all__ = ["DEFAULT_OUTPUT", "Config", "check_ratio"]
+__all__ = ["DEFAULT_OUTPUT", "Config", "check_ratio", "read_truth", "variable_of"]
+
+_logger = logging.getLogger("stratatrace")
 
 #: Where telemetry goes when nobody says where.
 DEFAULT_OUTPUT = "stratatrace.jsonl"
@@ -70,7 +73,7 @@ class Config:
         """
         found: dict[str, Any] = {}
         for field, read in _ENVIRONMENT.items():
-            name = f"OTEL_PYTHON_STRATATRACE_{field.upper()}"
+            name = variable_of(field)
             text = os.environ.get(name, "").strip()
             if text and given.get(field) is None:
                 try:
@@ -80,6 +83,22 @@ class Config:
                     msg = f"{name}={text!r}: {error}"
                     raise InvalidValueError(msg) from error
         return cls(**found, **{field: value for field, value in given.items() if value is not None})
+
+    @classmethod
+    def at_run_time(cls, **given: Any) -> Config:
+        """Return the same where a mistake in a variable must not raise: it is logged.
+
+        Args:
+            **given: As above; mistakes in these are the caller's, and are raised.
+        """
+        alone = cls(**{field: value for field, value in given.items() if value is not None})
+        try:
+            return cls.from_environment(**given)
+        except StratatraceError as error:
+            _logger.error(  # noqa: TRY400 -- the traceback would be ours and say nothing
+                "stratatrace ignores its environment variables: %s", error
+            )
+            return alone
 
     @property
     def trace_ratio(self) -> float:
@@ -113,7 +132,13 @@ def _check_overhead(share: float | None) -> None:
         raise InvalidValueError(msg)
 
 
-def _truth(text: str) -> bool:
+def variable_of(option: str) -> str:
+    """Return the environment variable that stands for an option."""
+    return f"OTEL_PYTHON_STRATATRACE_{option.upper()}"
+
+
+def read_truth(text: str) -> bool:
+    """Return what ``true`` or ``false`` says; raise ValueError for any other text."""
     if text.lower() not in {"true", "false"}:
         msg = "expected true or false"
         raise ValueError(msg)
@@ -126,5 +151,5 @@ _ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "rss_peak": str,
     "scorer": str,
     "max_overhead": float,
-    "disabled": _truth,
+    "disabled": read_truth,
 }

@@ -158,7 +158,8 @@ def _follow_loop(owner: type, table: PatchTable) -> None:
 
     @functools.wraps(original)
     def create_task(self: Any, coro: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(self, _followed(coro), *args, **kwargs)
+        # Somebody else may keep this one.
+        return original(self, _followed(coro) if table.open else coro, *args, **kwargs)
 
     table.replace(owner, "create_task", create_task)
 
@@ -177,7 +178,7 @@ def _follow_executor(module: ModuleType, table: PatchTable) -> None:
 
     @functools.wraps(original)
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return original(self, _handed_over(fn), *args, **kwargs)
+        return original(self, _handed_over(fn) if table.open else fn, *args, **kwargs)
 
     table.replace(owner, "submit", submit)
 
@@ -189,7 +190,7 @@ def _follow_anyio(module: ModuleType, table: PatchTable) -> None:
 
     @functools.wraps(original)
     def run_sync_in_worker_thread(func: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(_handed_over(func), *args, **kwargs)
+        return original(_handed_over(func) if table.open else func, *args, **kwargs)
 
     table.replace(owner, "run_sync_in_worker_thread", staticmethod(run_sync_in_worker_thread))
 

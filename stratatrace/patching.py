@@ -87,7 +87,10 @@ class PatchTable:
     """What was replaced, so that it can be put back."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
+        #: Whether more may be replaced: modules that are imported later are looked at until then.
+        self.open = True
+        self._originals: list[tuple[Any, str, Any, Any]] = []
+        self._endings: list[Callable[[], object]] = []
 
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
         """Set an attribute of a module or class, and remember what was there.
@@ -97,42 +100,65 @@ class PatchTable:
             name: The attribute's name.
             replacement: What to put there.
         """
-        self._originals.append((owner, name, vars(owner).get(name, _INHERITED)))
+        original = vars(owner).get(name, _INHERITED)
+        self._originals.append((owner, name, original, replacement))
         setattr(owner, name, replacement)
 
+    def at_undo(self, ending: Callable[[], object]) -> None:
+        """Have something done when all is put back."""
+        self._endings.append(ending)
+
     def undo(self) -> None:
-        """Put back the very objects that were there, the latest first."""
+        """Put back the very objects that were there, the latest first, and replace no more.
+
+        What somebody else has replaced since stays, as theirs is on top of ours.
+        """
+        self.open = False
+        while self._endings:
+            self._endings.pop()()
         while self._originals:
-            owner, name, original = self._originals.pop()
-            if original is _INHERITED:
+            owner, name, original, replacement = self._originals.pop()
+            if vars(owner).get(name) is not replacement:
+                _logger.info(
+                    "stratatrace leaves %s of %r as it is: it was replaced by somebody else since",
+                    name,
+                    owner,
+                )
+            elif original is _INHERITED:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
 
 
-def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None) -> PatchTable:
+def profile_by_pattern(
+    patterns: Iterable[Pattern], *, script: str | None = None, table: PatchTable | None = None
+) -> PatchTable:
     """Measure whatever matches a pattern, in modules imported before or from now on.
 
     Args:
         patterns: What to measure. They count what they matched.
         script: The name by which the running script may be meant, besides ``__main__``.
+        table: Takes what is patched; a new one by default.
 
     Returns:
-        What was patched, which grows as modules are imported.
+        What was patched, which grows as modules are imported, until it is undone.
     """
-    table = PatchTable()
+    table = table or PatchTable()
     patterns = tuple(patterns)
 
     def patch(module: ModuleType) -> None:
         try:
-            _patch_module(module, patterns, table)
+            if table.open:  # A hook on an import cannot be taken back.
+                _patch_module(module, patterns, table)
         except Exception:
             _logger.warning("stratatrace could not measure %s", module.__name__, exc_info=True)
 
-    if patterns:
+    if any(pattern.any_module for pattern in patterns):
         # Makes the import hooks' own finder stand in line before ours is put in front of it.
         when_imported(__name__, lambda _module: None)
-        sys.meta_path.insert(0, _Finder(patterns, patch))
+        finder = _Finder(patterns, patch)
+        sys.meta_path.insert(0, finder)
+        table.at_undo(partial(_take_out, finder))
     for name in tuple(sys.modules):
         if name != "__main__" and any(p.any_module and p.wants_module(name) for p in patterns):
             when_imported(name, patch)
@@ -142,8 +168,15 @@ def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None
     meant = {"__main__", script or "__main__"}
     of_script = [p for p in patterns if any(p.wants_module(name) for name in meant)]
     if of_script:
-        _DefinitionWatch(of_script, table).start()
+        watch = _DefinitionWatch(of_script, table)
+        watch.start()
+        table.at_undo(watch.stop)
     return table
+
+
+def _take_out(finder: _Finder) -> None:
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)
 
 
 class _Finder:
@@ -217,35 +250,53 @@ class _DefinitionWatch:
         self._seen = False
 
     def start(self) -> None:
-        """Wait for the script to begin."""
-        sys.settrace(self._on_call)
+        """Wait for the script to begin; of one that has begun, take it from where it is."""
+        frame = _running_script()
+        if frame is None:
+            sys.settrace(self._on_call)
+            return
+        self._begin(frame)
+        self._look(frame.f_globals)
+        if self._awaited and sys.gettrace() is None and frame in _own_frames():
+            frame.f_trace = self._on_line
+            sys.settrace(self._on_call)
+
+    def stop(self) -> None:
+        """Wait no more; in another thread than that of the script it takes effect in a moment."""
+        if sys.gettrace() == self._on_call:
+            sys.settrace(None)
 
     def _on_call(self, frame: FrameType, _event: str, _argument: object) -> Any:
-        main = sys.modules.get("__main__")
-        if frame.f_globals is not getattr(main, "__dict__", None):
-            return None
-        if frame.f_code.co_name != "<module>":
-            return None
-        if self._seen:
-            return None  # Code run by exec() in the script's namespace, as dataclasses do.
+        if not self._table.open:
+            sys.settrace(None)
+        elif not self._seen and _is_script(frame):
+            # Once: code run by exec() in the script's namespace, as dataclasses do, looks alike.
+            self._begin(frame)
+            return self._on_line
+        return None
+
+    def _begin(self, frame: FrameType) -> None:
         self._seen = True
         for pattern in self._patterns:
             pattern.modules_seen += 1
         self._awaited = set(_defined_names(frame.f_code))
-        return self._on_line
 
     def _on_line(self, frame: FrameType, event: str, _argument: object) -> Any:
-        namespace = frame.f_globals
+        self._look(frame.f_globals)
+        if not self._awaited or event == "return":
+            sys.settrace(None)
+            return None
+        return self._on_line
+
+    def _look(self, namespace: dict[str, Any]) -> None:
+        if not self._table.open:
+            self._awaited.clear()
         for name in [name for name in self._awaited if name in namespace]:
             self._awaited.discard(name)
             try:
                 self._patch(name)
             except Exception:
                 _logger.warning("stratatrace could not measure %s", name, exc_info=True)
-        if not self._awaited or event == "return":
-            sys.settrace(None)
-            return None
-        return self._on_line
 
     def _patch(self, name: str) -> None:
         main = sys.modules["__main__"]
@@ -259,3 +310,25 @@ def _defined_names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType) and constant.co_name.isidentifier():
             yield constant.co_name
+
+
+def _running_script() -> FrameType | None:
+    """Return the frame of the running script's own lines; None before it begins."""
+    others = sys._current_frames().values()  # noqa: SLF001 -- the one way to another thread's
+    frames = (*_own_frames(), *(frame for top in others for frame in _outwards(top)))
+    return next(filter(_is_script, frames), None)
+
+
+def _own_frames() -> tuple[FrameType, ...]:
+    return tuple(_outwards(sys._getframe(1)))  # noqa: SLF001 -- what inspect does too
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_script(frame: FrameType) -> bool:
+    namespace = getattr(sys.modules.get("__main__"), "__dict__", None)
+    return frame.f_globals is namespace and frame.f_code.co_name == "<module>"

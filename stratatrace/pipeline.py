@@ -6,7 +6,6 @@ import atexit
 import logging
 import math
 import os
-import sys
 import threading
 import weakref
 from functools import partial
@@ -20,13 +19,13 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
+from stratatrace.children import end_with_children
 from stratatrace.config import DEFAULT_OUTPUT
 from stratatrace.errors import InvalidValueError
 from stratatrace.exporters import (
     EndpointExport,
     FanOutMetricExporter,
     FileExport,
-    is_worker,
     logger_provider,
 )
 from stratatrace.recorder import active
@@ -192,26 +191,9 @@ class OwnPipeline:
 
     def _end_with_process(self) -> None:
         atexit.register(self.close)
-        this = weakref.ref(self)
+        end_with_children(self, OwnPipeline.close)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=lambda: _call(this, OwnPipeline._end_with_child),
-                after_in_child=lambda: _call(this, OwnPipeline._after_fork_in_child),
-            )
-        if is_worker():
-            self._end_with_child()
-            self._finalize_in_child()
-
-    def _end_with_child(self) -> None:
-        """Have children of multiprocessing flush at their end, which passes atexit by."""
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.register_after_fork(self, OwnPipeline._finalize_in_child)
-
-    def _finalize_in_child(self) -> None:
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.Finalize(None, self.close, exitpriority=0)
+            os.register_at_fork(after_in_child=partial(_after_fork_in_child, weakref.ref(self)))
 
     def _after_fork_in_child(self) -> None:
         self._closing = threading.Event()
@@ -221,10 +203,10 @@ class OwnPipeline:
         self._start_closer()
 
 
-def _call(reference: weakref.ref[OwnPipeline], method: Callable[[OwnPipeline], None]) -> None:
+def _after_fork_in_child(reference: weakref.ref[OwnPipeline]) -> None:
     pipeline = reference()
     if pipeline is not None and not pipeline._closing.is_set():  # noqa: SLF001 -- its own room
-        method(pipeline)
+        pipeline._after_fork_in_child()  # noqa: SLF001 -- likewise
 
 
 def _close_when_told(

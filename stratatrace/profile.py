@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from stratatrace.calls import Call
     from stratatrace.measurement import AttributeValue, Callsite
 
-__all__ = ["Block", "MemoryProfile", "measure", "profile_memory", "unknown_option"]
+__all__ = [
+    "Block",
+    "MemoryProfile",
+    "likely_option",
+    "measure",
+    "profile_memory",
+    "unknown_option",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -280,10 +287,15 @@ def unknown_option(
     function: Callable[..., Any], given: str, known: Iterable[str]
 ) -> InvalidTypeError:
     """Return the error for an option that does not exist, with the likeliest one that does."""
+    advice = likely_option(given, known)
+    return InvalidTypeError(f"{function.__name__}() has no option {given!r}: {advice}")
+
+
+def likely_option(given: str, known: Iterable[str]) -> str:
+    """Return what to tell of an option that does not exist."""
     known = tuple(known)
     likely = difflib.get_close_matches(given, known, n=1)
-    advice = f"did you mean {likely[0]}?" if likely else f"it takes {', '.join(known)}"
-    return InvalidTypeError(f"{function.__name__}() has no option {given!r}: {advice}")
+    return f"did you mean {likely[0]}?" if likely else f"it takes {', '.join(known)}"
 
 
 def _measure_methods(owner: type, options: Options, methods: tuple[str, ...] | None) -> None:

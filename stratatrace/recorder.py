@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 from stratatrace.accounts import Account
 from stratatrace.config import Config
-from stratatrace.errors import StratatraceError
 from stratatrace.guard import Guard
 from stratatrace.own_work import OwnWork
 from stratatrace.pressure.sources import readings
@@ -36,7 +35,7 @@ from stratatrace.telemetry.spans import SpanSink
 from stratatrace.windows import Accounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from opentelemetry._logs import LoggerProvider
@@ -332,7 +331,8 @@ class _Active:
         if self._recorder is None:
             with self._lock:
                 if self._recorder is None:
-                    self.install(Recorder(_config_of_environment()))
+                    # In the first measured call, where a mistake in a variable must not raise.
+                    self.install(Recorder(Config.at_run_time()))
                     self.configured = False
         return cast("Recorder", self._recorder)
 
@@ -371,13 +371,44 @@ class _Active:
     @contextmanager
     def replaced(self, recorder: Recorder) -> Iterator[None]:
         """Have *recorder* in force within the block."""
-        previous, configured = self._recorder, self.configured
+        put_back = self._way_back()
         self.install(recorder)
         try:
             yield
         finally:
-            self.install(previous)
+            put_back()
+
+    def substitute(self, recorder: Recorder | None = None) -> Callable[[], None]:
+        """Have *recorder* in force for as long as nobody else installs one.
+
+        Args:
+            recorder: None is the one of the environment, where there is none yet.
+
+        Returns:
+            What puts back the one before, where *recorder* is the one in force then.
+        """
+        put_back = self._way_back()
+        if recorder is None:
+            recorder = self.recorder
+        else:
+            self.install(recorder)
+
+        def end() -> None:
+            if self._recorder is recorder:
+                put_back()
+
+        return end
+
+    def _way_back(self) -> Callable[[], None]:
+        """Return what has things as they are now."""
+        recorder, enabled, configured = self._recorder, self.enabled, self.configured
+
+        def put_back() -> None:
+            if (self._recorder, self.enabled) != (recorder, enabled):
+                self.install(recorder, enabled=enabled)
             self.configured = configured
+
+        return put_back
 
     def before_fork(self) -> None:
         """Fork while no other thread is in the midst of an account.
@@ -405,17 +436,6 @@ class _Active:
         except Exception:
             self.enabled = False
             _logger.warning("stratatrace is off in this forked process", exc_info=True)
-
-
-def _config_of_environment() -> Config:
-    # This runs inside the first measured call, where a mistake in a variable must not raise.
-    try:
-        return Config.from_environment()
-    except StratatraceError as error:
-        _logger.error(  # noqa: TRY400 -- the traceback would be ours and say nothing
-            "stratatrace ignores its environment variables: %s", error
-        )
-        return Config()
 
 
 active = _Active()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "doctor",
         help="say which probes are in use here, and why",
         description="Say how a program would be measured in this environment, and why: the heap "
-        "probe, the way to the peak RSS, and the exports that are installed.",
+        "probe, the way to the peak RSS, the exports that are installed, and whether "
+        "opentelemetry-instrument would find it.",
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -79,7 +81,19 @@ def _findings() -> dict[str, str]:
         findings[name] = (
             "installed" if _is_installed(module) else f"run `pip install 'stratatrace[{extra}]'`"
         )
+    findings["opentelemetry-instrument"] = _zero_code()
     return findings
+
+
+def _zero_code() -> str:
+    """Say whether a program that is started by that command would be measured."""
+    if not _is_installed("opentelemetry.instrumentation.instrumentor"):
+        return "run `pip install 'stratatrace[auto]'`"
+    if not entry_points(group="opentelemetry_instrumentor", name="stratatrace"):
+        return "does not find stratatrace, which is on the path and not installed: install it"
+    if not entry_points(group="opentelemetry_configurator"):
+        return "has nothing that sets up providers: run `pip install opentelemetry-distro`"
+    return "ready"
 
 
 def _heap(config: Config) -> str:

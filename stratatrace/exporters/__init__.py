@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stratatrace.exporters.endpoint import EndpointExport
 from stratatrace.exporters.fanout import FanOutMetricExporter
-from stratatrace.exporters.file import FileExport, is_worker
+from stratatrace.exporters.file import FileExport
 from stratatrace.exporters.logs import logger_provider
 
-__all__ = ["EndpointExport", "FanOutMetricExporter", "FileExport", "is_worker", "logger_provider"]
+__all__ = ["EndpointExport", "FanOutMetricExporter", "FileExport", "logger_provider"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from base64 import b64decode
@@ -19,6 +18,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.trace import SpanProcessor
 
+from stratatrace.children import is_worker
 from stratatrace.errors import MissingExtraError, OutputError
 from stratatrace.exporters.logs import LogProcessor, log_encoder
 from stratatrace.recorder import active
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["FileExport", "is_worker"]
+__all__ = ["FileExport"]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -188,12 +188,6 @@ class FileExport(SpanProcessor):
                 _logger.warning("stratatrace cannot write to %s: %s", self.path, error)
             return False
         return True
-
-
-def is_worker() -> bool:
-    """Tell whether this process is a child of multiprocessing, which passes atexit by."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 class _FileMetricExporter(MetricExporter):

@@ -14,6 +14,7 @@ import pytest
 import stratatrace
 from stratatrace import Measurement, cli, configure, errors, profile_memory
 from stratatrace.config import Config
+from stratatrace.instrumentation.options import OPTIONS
 from stratatrace.probes import HEAP_PROBES, RSS_PEAKS
 from stratatrace.reports.summary import SORT_KEYS
 from stratatrace.scoring import SCORERS
@@ -79,6 +80,13 @@ def test_every_option_of_the_command_line_is_explained(
     assert options
     assert not {option for option in options if option != "--help" and f"`{option}" not in page}
     assert not {key for key in SORT_KEYS if f"`{key}`" not in page}
+
+
+def test_every_option_of_the_instrumentor_is_explained() -> None:
+    """zero_code.md has the row of each, with its variable, as the table of options has it."""
+    page = text_of("zero_code")
+    for option in OPTIONS:
+        assert f"| `{option.name}` | `{option.variable}` | {option.meaning} |" in page
 
 
 def test_every_public_name_is_in_the_reference() -> None:

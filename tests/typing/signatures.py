@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, assert_type
 
 from stratatrace import (
@@ -213,7 +214,8 @@ def propagated() -> None:
     assert_type(propagate(plain)(3), str)
     assert_type(propagate(plain)(3, factor=2), str)
     propagate(plain)("a")  # type: ignore[arg-type]
-    propagate(3)  # type: ignore[arg-type]
+    propagate(3)  # type: ignore[call-overload]
+    assert_type(propagate(ThreadPoolExecutor()), ThreadPoolExecutor)
 
 
 async def blocks() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratatrace import profile_memory
+from stratatrace import profile_memory, shutdown
 from stratatrace.config import Config
 from stratatrace.recorder import active
 from stratatrace.testing import ListSink, recording
@@ -46,6 +46,15 @@ def test_recording_ends_with_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), recording():
         raise ZeroDivisionError
     assert active._recorder is before
+
+
+def test_a_shutdown_in_the_block_ends_with_it() -> None:
+    """Measuring is on again as it was before."""
+    before = (active._recorder, active.enabled, active.configured)
+    with recording():
+        shutdown()
+        assert not active.enabled
+    assert (active._recorder, active.enabled, active.configured) == before
 
 
 def test_an_empty_list_has_no_last() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stratatrace import cli
+from stratatrace.cli import doctor
 from stratatrace.probes import native_obstacle
 
 if TYPE_CHECKING:
@@ -66,6 +69,32 @@ def test_the_environment_counts(
     """As it does for a program that configures nothing."""
     variables = {f"OTEL_PYTHON_STRATATRACE_{key}": value for key, value in environment.items()}
     assert findings(run, **variables)[name].startswith(said)
+
+
+@pytest.mark.skipif(
+    find_spec("opentelemetry.distro") is None, reason="opentelemetry-distro is not here"
+)
+def test_a_program_without_code_would_be_measured(run: Run) -> None:
+    """The instrumentor is found where stratatrace is installed, and providers are set up."""
+    assert findings(run)["opentelemetry-instrument"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("module", "run `pip install 'stratatrace[auto]'`"),
+        ("opentelemetry_instrumentor", "does not find stratatrace"),
+        ("opentelemetry_configurator", "run `pip install opentelemetry-distro`"),
+    ],
+)
+def test_what_is_missing_for_it_is_told(
+    missing: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to install."""
+    monkeypatch.setattr(doctor, "_is_installed", lambda _module: missing != "module")
+    monkeypatch.setattr(doctor, "entry_points", lambda *, group, **_name: group != missing)
+    cli.main(["doctor", "--json"])
+    assert said in json.loads(capsys.readouterr().out)["opentelemetry-instrument"]
 
 
 def test_a_mistake_in_the_environment_is_one_line(run: Run) -> None:
