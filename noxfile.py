@@ -76,7 +76,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, and what two type checkers make of the public API."""
-    install_wheel(session, "types", "docs", "bench")
+    install_wheel(session, "types", "e2e", "docs", "bench")
     session.run("mypy")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
@@ -162,7 +162,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Talk to real backends, which the tests start and stop."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "e2e")
     prereleases = "--prerelease=allow" if session.venv_backend == "uv" else "--pre"
     session.install(prereleases, "rotel")
     session.run(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from benchmarks.soaking import soak
 from heap_probes import PROBES
+from soaking import soak
 
 from stratatrace.config import Config
 from stratatrace.testing import recording
