@@ -77,7 +77,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, and what two type checkers make of the public API."""
-    install_wheel(session, "types", "docs", "bench")
+    install_wheel(session, "types", "e2e", "docs", "bench")
     session.run("mypy")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
@@ -169,7 +169,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Talk to real backends, which the tests start and stop."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "e2e")
     prereleases = "--prerelease=allow" if session.venv_backend == "uv" else "--pre"
     session.install(prereleases, "rotel")
     session.run(
@@ -227,6 +227,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/caching.py")
     session.run("python", "tests/benchmarks/laziness.py")
     session.run("python", "tests/benchmarks/pooling.py")
+    session.run("python", "tests/benchmarks/soaking.py", "--spans", "100000")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
         session.install(peer, success_codes=range(256))

@@ -245,7 +245,7 @@ class Patches:
             return
         try:
             self._patch_by_module[module.__name__](module, self._table)
-        except AttributeError:
+        except Exception:
             recorder = active.recorder
             recorder.guard.caught(_TASKS, f"follow {module.__name__}")
 

@@ -81,6 +81,7 @@ class MemorySpanProcessor(SpanProcessor):
         self._stays = Stays(
             numbers=_checked_numbers(numbers), min_duration_ns=_nanoseconds(min_duration_seconds)
         )
+        self._has_patterns = scopes is not None or names is not None
         # What the patterns say of a scope's name and a span's.
         self._wanted: dict[tuple[str, str], bool] = {}
         self._closing = threading.Lock()
@@ -125,7 +126,10 @@ class MemorySpanProcessor(SpanProcessor):
         if self._kinds is not None and span.kind not in self._kinds:
             return False
         scope = span.instrumentation_scope
-        key = ("" if scope is None else scope.name, span.name)
+        scope_name = "" if scope is None else scope.name
+        if not self._has_patterns:
+            return scope_name != semconv.SCOPE
+        key = (scope_name, span.name)
         wanted = self._wanted.get(key)
         if wanted is None:
             if len(self._wanted) >= _MOST_NAMES:

@@ -10,101 +10,55 @@ from __future__ import annotations
 import sys
 import threading
 from functools import lru_cache
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from stratatrace.following import takes_turns
 from stratatrace.measurement import Callsite
+from stratatrace.probes import native_obstacle
+from stratatrace.recorder import active
 from stratatrace.telemetry import semconv
 from stratatrace.telemetry.irregular import irregular_spans
 from stratatrace.windows import Window
 
+if native_obstacle() is None:
+    from stratatrace.probes import _counters
+
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk.trace import Span
 
     from stratatrace.probes._counters import TalliedCall, Tally
     from stratatrace.recorder import Recorder
-    from stratatrace.typing import AttributeValue
 
 __all__ = ["NUMBERS", "Stays"]
 
 #: What can be put on spans.
 NUMBERS = ("heap", "rss", "gc")
 
-# Where a span has what measures it.
+# Where a span has what measures it; None once that has ended. The compiled part knows it too.
 _STAY = "_stratatrace_stay"
 
-# By their importance: where a span has no room for all, the last are left out.
+# By their importance: where a span has no room for all, the last are left out. The compiled part
+# knows them in this order.
 _FIELDS = {
-    "heap": (
-        "heap_peak_bytes",
-        "heap_net_bytes",
-        "attribution",
-        "probe",
-        "heap_allocated_bytes",
-        "heap_allocations",
-    ),
-    "rss": ("rss_peak_bytes", "rss_net_bytes", "rss_before_bytes", "rss_peak_method"),
-    "gc": ("gc_time_ns", "gc_collections", "gc_reclaimed_bytes"),
+    "heap_peak_bytes": "heap",
+    "heap_net_bytes": "heap",
+    "attribution": "heap",
+    "probe": "heap",
+    "heap_allocated_bytes": "heap",
+    "heap_allocations": "heap",
+    "rss_peak_bytes": "rss",
+    "rss_net_bytes": "rss",
+    "rss_before_bytes": "rss",
+    "rss_peak_method": "rss",
+    "gc_time_ns": "gc",
+    "gc_collections": "gc",
+    "gc_reclaimed_bytes": "gc",
 }
 _NAMES = {
     **{attribute.field: attribute.name for attribute in semconv.MEASURED},
     "gc_time_ns": semconv.GC_TIME.name,
 }
-# What `TalliedCall.close` tells, in its order.
-_CLOSED = (
-    "duration_ns",
-    "heap_net_bytes",
-    "heap_peak_bytes",
-    "heap_allocated_bytes",
-    "heap_allocations",
-    "rss_before_bytes",
-    "rss_net_bytes",
-    "rss_peak_bytes",
-    "gc_time_ns",
-    "gc_collections",
-    "gc_reclaimed_bytes",
-)
-
-# What `close` of a stay returns: the hold that begins with it, and the numbers by their fields.
-_Closed: TypeAlias = "tuple[object, dict[str, Any]]"
-
-
-class _CompiledStay:
-    """A span's stay on the native heap, without a line of Python between its two ends.
-
-    Args:
-        recorder: By whose accounts.
-        call: What the compiled part measures it by.
-        takes_turns: Whether other tasks may be in its heap.
-    """
-
-    __slots__ = ("_call", "_takes_turns", "recorder")
-
-    def __init__(self, recorder: Recorder, call: TalliedCall, *, takes_turns: bool) -> None:
-        self.recorder = recorder
-        self._call = call
-        self._takes_turns = takes_turns
-
-    def resume(self) -> None:
-        """Measure from here."""
-        self._call.resume()
-
-    def close(self) -> _Closed | None:
-        """Measure to here; None in a fork's child, whose parent measures it."""
-        closed = self._call.close()
-        if closed is None:
-            return None
-        held, foreign, *values = closed
-        numbers: dict[str, Any] = dict(zip(_CLOSED, values, strict=True))
-        if foreign:
-            irregular_spans.count("ended_elsewhere", self.recorder.meter_provider)
-        if numbers["heap_net_bytes"] is not None:
-            numbers["probe"] = "native"
-            numbers["attribution"] = "process" if foreign or self._takes_turns else "exact"
-        if numbers["rss_net_bytes"] is not None:
-            numbers["rss_peak_method"] = "hwm"
-        return held, numbers
 
 
 class _WindowStay:
@@ -117,12 +71,12 @@ class _WindowStay:
         takes_turns: Whether other tasks may be in its heap.
     """
 
-    __slots__ = ("_closed", "_generation", "_thread", "_window", "recorder")
+    __slots__ = ("_closed", "_foreign", "_generation", "_thread", "_window", "recorder")
 
     def __init__(
         self, recorder: Recorder, callsite: Callsite, *, heap: bool, takes_turns: bool
     ) -> None:
-        self._closed = False
+        self._closed = self._foreign = False
         self.recorder = recorder
         self._generation = recorder.generation
         self._window = Window(recorder.accounts)
@@ -134,15 +88,32 @@ class _WindowStay:
         """Measure from here."""
         self._window.resume()
 
-    def close(self) -> _Closed | None:
-        """Measure to here; None in a fork's child, whose parent measures it."""
+    def end(
+        self, attributes: dict[str, Any], names: tuple[str | None, ...], room: int, least_ns: int
+    ) -> tuple[bool, int] | None:
+        """Measure to here, and do what the compiled part's `end_span` does."""
+        closed = self._close()
+        if closed is None:
+            return None
+        held, numbers = closed
+        try:
+            left_out = 0
+            if (numbers["duration_ns"] or 0) >= least_ns:
+                left_out = _put(attributes, names, room, numbers)
+            return (self._foreign, left_out) if self._foreign or left_out else None
+        finally:
+            del closed, numbers  # They go while nobody is charged.
+            self.recorder.unhold(held, dropped_bytes=_STAY_BYTES)
+
+    def _close(self) -> tuple[object, dict[str, Any]] | None:
+        """Return the hold that begins here, and the numbers; None in a fork's child."""
         recorder, window = self.recorder, self._window
         self._closed = True
         if self._generation != recorder.generation:
             return None
         if self._thread not in {None, threading.get_ident()}:
             window.share()
-            irregular_spans.count("ended_elsewhere", recorder.meter_provider)
+            self._foreign = True
         held = window.pause()
         if held is None:
             held = recorder.hold()
@@ -154,11 +125,26 @@ class _WindowStay:
 
     def __del__(self) -> None:
         """Let the accounts forget a span that is gone, and that nobody has ended."""
-        if not getattr(self, "_closed", True) and (closed := self.close()) is not None:
+        if not getattr(self, "_closed", True) and (closed := self._close()) is not None:
             self.recorder.unhold(closed[0])
 
 
-_STAY_BYTES = sys.getsizeof(_CompiledStay.__new__(_CompiledStay))
+def _put(
+    attributes: dict[str, Any], names: tuple[str | None, ...], room: int, numbers: dict[str, Any]
+) -> int:
+    """Put numbers there, as long as there is room; return how many there was none for."""
+    if numbers["gc_time_ns"] is not None:
+        numbers["gc_time_ns"] /= 1e9
+    wanted = [
+        (name, value)
+        for field, name in zip(_FIELDS, names, strict=True)
+        if name is not None and (value := numbers.get(field)) is not None
+    ]
+    attributes.update(wanted[: max(0, room)])
+    return max(0, len(wanted) - max(0, room))
+
+
+_STAY_BYTES = sys.getsizeof(_WindowStay.__new__(_WindowStay))
 
 # For the guard.
 _SPANS = Callsite(name="spans", function="stratatrace.processor.MemorySpanProcessor")
@@ -173,15 +159,17 @@ class Stays:
     """
 
     def __init__(self, *, numbers: frozenset[str], min_duration_ns: int) -> None:
-        self._min_duration_ns = min_duration_ns
+        self._least_ns = min_duration_ns
         self._counted = bool(numbers & {"heap", "gc"})
         self._resident = "rss" in numbers
-        self._fields = [
-            (field, _NAMES[field]) for kind in NUMBERS if kind in numbers for field in _FIELDS[kind]
-        ]
+        self._names = tuple(
+            _NAMES[field] if kind in numbers else None for field, kind in _FIELDS.items()
+        )
         self._classes: dict[type[Span], type[Span]] = {}
         # What measures by one recorder: with and without the heap; None where Python does.
         self._recorder: Recorder | None = None
+        self._meter_provider: MeterProvider | None = None
+        self._sampled = False
         self._tallies: dict[bool, Tally] | None = None
 
     def begin(self, span: Span, recorder: Recorder, *, heap: bool) -> None:
@@ -194,10 +182,34 @@ class Stays:
         """
         if getattr(span, _STAY, None) is not None:
             return
+        if self._recorder is not recorder:
+            self._meter_provider = recorder.meter_provider
+            self._sampled = recorder.config.trace_ratio < 1
+            self._tallies = self._tallies_of(recorder)
+            self._recorder = recorder
+        measured = self._classes.get(type(span)) or self._class_of(type(span))
+        heap = heap and self._counted
+        account = recorder.accounts.heap
+        turns = account is not None and takes_turns(account)
+        if self._tallies is None:
+            self._begin_window(span, measured, recorder, heap=heap, takes_turns=turns)
+            return
+        if heap and self._sampled:
+            heap = recorder.wants_heap(_callsite(span), None)
+        _counters.begin_span(self._tallies[heap], span, measured, turns)
+
+    def _begin_window(
+        self,
+        span: Span,
+        measured: type[Span],
+        recorder: Recorder,
+        *,
+        heap: bool,
+        takes_turns: bool,
+    ) -> None:
         held = recorder.hold()
         try:
-            stay = self._stay(span, recorder, heap=heap and self._counted)
-            measured = self._classes.get(type(span)) or self._class_of(type(span))
+            stay = _WindowStay(recorder, _callsite(span), heap=heap, takes_turns=takes_turns)
         finally:
             recorder.unhold(held)
         # Not held: what the span grows by is freed with it, and was taken by whom it is freed by.
@@ -205,44 +217,38 @@ class Stays:
         span.__class__ = measured
         stay.resume()
 
-    def settle(self, span: Span) -> None:
+    def _settle(self, span: Span, stay: TalliedCall | _WindowStay) -> None:
         """Put the numbers on a span that is about to end. Never raises."""
-        stay: _CompiledStay | _WindowStay | None = getattr(span, _STAY, None)
-        if stay is None:
-            return
-        setattr(span, _STAY, None)
-        recorder = stay.recorder
-        held: object = None
-        closed: _Closed | None = None
-        numbers: dict[str, Any] | None = None
         try:
-            closed = stay.close()
-            if closed is not None:
-                held, numbers = closed
-                self._write(span, numbers, recorder)
+            # What has room, and how much, is nowhere public; the SDK would drop the program's own.
+            held: Any = span._attributes  # noqa: SLF001
+            own = getattr(held, "_dict", None)
+            # What is ours needs none of its checks, which take longer than all the rest.
+            target = own if isinstance(own, dict) else {}
+            room = sys.maxsize if held.maxlen is None else held.maxlen - len(target)
+            if isinstance(stay, _WindowStay):
+                irregular = stay.end(target, self._names, room, self._least_ns)
+            else:
+                irregular = _counters.end_span(stay, target, self._names, room, self._least_ns)
+            if target is not own:
+                span.set_attributes(target)
+            if irregular is not None:
+                self._count(irregular, held)
         except Exception:
-            recorder.guard.caught(_SPANS, "describe a span")
-        closed = numbers = None  # They go while nobody is charged.
-        recorder.unhold(held, dropped_bytes=_STAY_BYTES)
+            active.recorder.guard.caught(_SPANS, "describe a span")
 
-    def _stay(self, span: Span, recorder: Recorder, *, heap: bool) -> _CompiledStay | _WindowStay:
-        if self._recorder is not recorder:
-            self._tallies = self._tallies_of(recorder)
-            self._recorder = recorder
-        account = recorder.accounts.heap
-        turns = account is not None and takes_turns(account)
-        if self._tallies is None:
-            return _WindowStay(recorder, _callsite(span), heap=heap, takes_turns=turns)
-        if heap and recorder.config.trace_ratio < 1:
-            heap = recorder.wants_heap(_callsite(span), None)
-        return _CompiledStay(recorder, self._tallies[heap].prepare(), takes_turns=turns)
+    def _count(self, irregular: tuple[bool, int], attributes: Any) -> None:
+        foreign, left_out = irregular
+        if foreign:
+            irregular_spans.count("ended_elsewhere", self._meter_provider)
+        if left_out > 0:
+            irregular_spans.count("full", self._meter_provider)
+            attributes.dropped += left_out
 
     def _tallies_of(self, recorder: Recorder) -> dict[bool, Tally] | None:
         accounts = recorder.accounts
         if not accounts.compiled:
             return None
-        from stratatrace.probes import _counters  # noqa: PLC0415 -- it is not always there
-
         resident: Any = accounts.rss if self._resident else None
         keeper: Any = None  # Nobody asks for it: these calls are closed, and not added up.
         return {
@@ -252,41 +258,21 @@ class Stays:
 
     def _class_of(self, kind: type[Span]) -> type[Span]:
         """Return the subclass whose instances are measured."""
-        settle = self.settle
+        settle = self._settle
 
-        def end(span: Span, end_time: int | None = None) -> None:
-            if span.end_time is None:
-                settle(span)
+        def end(span: Any, end_time: int | None = None) -> None:
+            stay = span._stratatrace_stay  # noqa: SLF001 -- it is ours
+            if stay is not None:
+                span._stratatrace_stay = None  # noqa: SLF001
+                settle(span, stay)
             else:
-                recorder = self._recorder
-                provider = recorder.meter_provider if recorder is not None else None
-                irregular_spans.count("ended_twice", provider)
+                irregular_spans.count("ended_twice", self._meter_provider)
             kind.end(span, end_time)
 
-        measured = type(kind.__name__, (kind,), {"end": end, "__module__": kind.__module__})
+        own = {"end": end, _STAY: None, "__module__": kind.__module__}
+        measured = type(kind.__name__, (kind,), own)
         self._classes[kind] = measured
         return measured
-
-    def _write(self, span: Span, numbers: dict[str, Any], recorder: Recorder) -> None:
-        if (numbers["duration_ns"] or 0) < self._min_duration_ns:
-            return
-        if numbers["gc_time_ns"] is not None:
-            numbers["gc_time_ns"] /= 1e9
-        attributes: dict[str, AttributeValue] = {
-            name: value for field, name in self._fields if (value := numbers.get(field)) is not None
-        }
-        # What has room, and how much, is nowhere public.
-        held: Any = span._attributes  # noqa: SLF001
-        room = len(attributes) if held.maxlen is None else max(0, held.maxlen - len(held))
-        if room < len(attributes):  # The SDK would drop the oldest of the user's.
-            irregular_spans.count("full", recorder.meter_provider)
-            held.dropped += len(attributes) - room
-            attributes = dict(islice(attributes.items(), room))
-        own = getattr(held, "_dict", None)
-        if isinstance(own, dict):  # They need no checks, which take longer than all the rest.
-            own.update(attributes)
-        else:
-            span.set_attributes(attributes)
 
 
 @lru_cache(maxsize=1024)

@@ -72,6 +72,7 @@
 #include "_map.h"
 #include "_measured.h"
 #include "_numpy.h"
+#include "_spans.h"
 #include "_tallies.h"
 
 /* --- Hooks --------------------------------------------------------------------------------------- */
@@ -345,10 +346,12 @@ counting_since(void)
 static int64_t
 counting_again(void)
 {
-    if (root == &map && counting_since() == 0) {
+    int64_t since = counting_since();
+    if (UNLIKELY(since == 0 && root == &map)) {
         start_counting();
+        since = counting_since();
     }
-    return counting_since();
+    return since;
 }
 
 /* The last one ends what was to be stopped while it was open. */
@@ -519,6 +522,10 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Connect a new instance of such a type with its function.")},
     {"advance", FAST(counters_advance), METH_FASTCALL,
      PyDoc_STR("Run a generator's next step as a step of a call; return if it has ended.")},
+    {"begin_span", FAST(counters_begin_span), METH_FASTCALL,
+     PyDoc_STR("Measure a span from here on.")},
+    {"end_span", FAST(counters_end_span), METH_FASTCALL,
+     PyDoc_STR("Measure a span to here, and put its numbers into a mapping.")},
     {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,
      PyDoc_STR("Forget the open tabs and calls of the parent.")},
     {NULL, NULL, 0, NULL},
@@ -548,8 +555,10 @@ module_exec(PyObject *module)
     } names[] = {
         {&name_enabled, "enabled"},   {&name_resume, "resume"},     {&name_suspend, "suspend"},
         {&name_finish, "finish"},     {&name_tally_of, "tally_of"}, {&name_missed, "missed"},
-        {&name_line, "stratatrace.line"},
-        {&name_count, "count"},
+        {&name_line, "stratatrace.line"}, {&name_count, "count"},
+        {&name_stay, "_stratatrace_stay"},
+        {&name_class, "__class__"},   {&text_exact, "exact"},       {&text_process, "process"},
+        {&text_native, "native"},     {&text_hwm, "hwm"},
     };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(

@@ -3,8 +3,8 @@
 # All numbers are of the calling thread unless told otherwise. Reading them does not change them,
 # but for the tuple that is returned.
 
-from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, final
+from collections.abc import Callable, MutableMapping
+from typing import Any, Protocol, Self, TypeVar, final
 
 _T = TypeVar("_T")
 
@@ -204,20 +204,25 @@ class Tally:
     # See `stratatrace.measurement.Sums`.
     def take(self) -> tuple[Any, ...] | None: ...
 
-# A hold; whether the call was ended by a thread other than the one that it ran in, which may have
-# taken some of its memory; duration (ns), net, peak, allocated bytes and allocations of the heap;
-# RSS at the beginning, its growth and peak; time (ns), number and reclaimed bytes of the
-# collections on its line.
-SpanNumbers: TypeAlias = tuple[
-    Hold, bool, int, int | None, int | None, int | None, int | None,
-    int | None, int | None, int | None, int | None, int | None, int | None,
-]  # fmt: skip
-
 @final
 class TalliedCall:
     def resume(self) -> None: ...
     def suspend(self) -> None: ...
-    # The call has ended: our own work begins with the hold that is returned, and the numbers are
-    # told here and not to the tally. None where it has ended before, or in a fork's parent.
-    def close(self) -> SpanNumbers | None: ...
     def finish(self, error: BaseException | None = None, /) -> None: ...
+
+# Measure a span from here on: its call becomes an attribute of it, and the class, whose instances
+# end the call, its class. Other tasks may be in its heap where it takes turns with them.
+def begin_span(tally: Tally, span: object, measured: type, takes_turns: bool, /) -> None: ...
+
+# Measure it to here, and put its numbers into the mapping, unless it took less ns. The names are
+# those of the numbers by their importance, None for what is not wanted; there is room for so many.
+# None where all is well; else whether it was ended by a thread other than the one that it ran in,
+# which may have taken some of its memory, and how many numbers had no room.
+def end_span(
+    call: TalliedCall,
+    attributes: MutableMapping[str, Any],
+    names: tuple[str | None, ...],
+    room: int,
+    least_ns: int,
+    /,
+) -> tuple[bool, int] | None: ...

@@ -50,6 +50,7 @@ typedef struct {
     int64_t resident_before;
     double weight; /* How many calls this one stands for. */
     char running, stepped, finished;
+    char takes_turns; /* Whether other tasks may be in the heap of a span's. */
 } TalliedCall;
 
 /* Our work begins; return when, where somebody wants to know how long it takes. */
@@ -273,41 +274,6 @@ int_where(int64_t readings, int64_t value)
     return readings ? uncounted_int(value) : Py_NewRef(Py_None);
 }
 
-/* End a call whose numbers are wanted by themselves, and begin our work: return its hold, whether the heap
-   may have others' work in it, and the numbers. None where it has ended already, or is a fork's parent's. */
-static PyObject *
-call_close(PyObject *self, PyObject *Py_UNUSED(none))
-{
-    TalliedCall *call = (TalliedCall *)self;
-    if (call->finished || call->generation != generation || is_finalizing()) {
-        Py_RETURN_NONE;
-    }
-    int64_t duration = monotonic_ns() - call->opened;
-    Tab *heap = &call->heap, *resident = &call->resident;
-    if (heap->open) {
-        (void)heap_release(heap);
-    }
-    else {
-        heap_hold(&heap_account);
-    }
-    if (resident->open) {
-        resident_release(resident, ((ResidentObject *)call->tally->resident)->descriptor);
-    }
-    call_end(call);
-    int counted = heap->charged && !heap->failed, read = resident->charged && !resident->failed;
-    PyObject *hold = hold_new();
-    return hold == NULL ? NULL
-                        : Py_BuildValue(
-                            "(NNNNNNNNNNNNN)", hold, PyBool_FromLong(heap->foreign),
-                            uncounted_int(duration), int_where(counted, heap->net),
-                            int_where(counted, heap->peak), int_where(counted, heap->allocated),
-                            int_where(counted, heap->allocations),
-                            int_where(read, call->resident_before), int_where(read, resident->net),
-                            int_where(read, call->resident_before + resident->peak),
-                            int_where(counted, heap->gc_time), int_where(counted, heap->collections),
-                            int_where(counted, heap->reclaimed));
-}
-
 static PyObject *
 call_resume_method(PyObject *self, PyObject *Py_UNUSED(none))
 {
@@ -487,8 +453,6 @@ tally_take(PyObject *self, PyObject *Py_UNUSED(none))
 static PyMethodDef call_methods[] = {
     {"resume", call_resume_method, METH_NOARGS, PyDoc_STR("A step begins.")},
     {"suspend", call_suspend_method, METH_NOARGS, PyDoc_STR("The step has ended.")},
-    {"close", call_close, METH_NOARGS,
-     PyDoc_STR("The call has ended: begin our work, and return its hold and the call's numbers.")},
     {"finish", FAST(call_finish), METH_FASTCALL, PyDoc_STR("The call has ended: add it up.")},
     {NULL, NULL, 0, NULL},
 };

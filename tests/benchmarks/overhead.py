@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import statistics
@@ -10,16 +11,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from stratatrace import profile_memory
+from stratatrace import MemorySpanProcessor, profile_memory
 from stratatrace.config import Config
 from stratatrace.recorder import Recorder, active
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
 
 ROUNDS = 25
 
@@ -91,6 +94,70 @@ def hand_written_span(provider: TracerProvider) -> Callable[[], None]:
     return call
 
 
+class Dropping(SpanExporter):
+    """An exporter that costs nothing: what is compared is what a span costs before it."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Drop them."""
+        return SpanExportResult.SUCCESS
+
+
+def bare_span(provider: TracerProvider) -> Callable[[], None]:
+    """Return a call that makes a span as an instrumentation does."""
+    tracer = provider.get_tracer("bench")
+    attributes: dict[str, str | int | bool] = {
+        "http.request.method": "GET",
+        "url.path": "/",
+        "server.port": 80,
+        "app.cached": True,
+    }
+
+    def call() -> None:
+        with tracer.start_as_current_span("bare", attributes=attributes):
+            bare()
+
+    return call
+
+
+def exporting_provider(*processors: MemorySpanProcessor) -> TracerProvider:
+    """Return a provider with such processors, and then a batch that is dropped."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    for processor in (*processors, BatchSpanProcessor(Dropping())):
+        provider.add_span_processor(processor)
+    return provider
+
+
+def compare_spans() -> None:
+    """Print what `MemorySpanProcessor` makes of a span, and of a task's step."""
+    with active.replaced(Recorder(Config())):
+        alone = exporting_provider()
+        for title, processor, goal in (
+            ("span with all numbers / span alone", MemorySpanProcessor(), "1.35x"),
+            ("span with heap and gc / span alone", MemorySpanProcessor(numbers=["heap", "gc"]), ""),
+        ):
+            measuring = exporting_provider(processor)
+            compare(title, bare_span(measuring), bare_span(alone), 1000, goal)
+            measuring.shutdown()
+        alone.shutdown()
+        processor = MemorySpanProcessor()
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            compare(
+                "100 steps of a task that is followed / not",
+                lambda: loop.run_until_complete(loop.create_task(steps())),
+                lambda: loop.run_until_complete(asyncio.Task(steps(), loop=loop)),
+                100,
+                "",
+            )
+        processor.shutdown()
+
+
+async def steps() -> None:
+    """Let others have their turn again and again."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 def main() -> None:
     """Print the table."""
     gc.disable()
@@ -132,6 +199,7 @@ def main() -> None:
                 "1.5x" if probe != "tracemalloc" else "",
             )
     provider.shutdown()
+    compare_spans()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import tracemalloc
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +117,7 @@ def lines(resident: _counters.ResidentAccount) -> None:
         close(calls[0])
 
     def close(call: _counters.TalliedCall) -> None:
-        closed = call.close()
-        if closed is not None:
-            heap.unhold(closed[0])
+        _counters.end_span(call, {}, ("number",) * 13, 20, 0)
 
     heap.run(line, step)
     with contextlib.suppress(ZeroDivisionError):
@@ -147,6 +146,33 @@ def lines(resident: _counters.ResidentAccount) -> None:
     heap.run(lost, tally.begin)
     assert not heap.charging
     assert not heap.followed
+
+
+class Span:
+    """What is measured from its start to its end."""
+
+
+class MeasuredSpan(Span):
+    """What it becomes."""
+
+
+def spans(resident: _counters.ResidentAccount) -> None:
+    """Begin and end spans, with room for all numbers, for some, and in what is no dictionary."""
+    tally = Gate(resident).tally_of(None)
+    span: Any = Span()
+    targets: list[tuple[int, Any]] = [(20, {}), (3, {}), (20, OrderedDict())]
+    for room, target in targets:
+        _counters.begin_span(tally, span, MeasuredSpan, room > 3)
+        call = span._stratatrace_stay
+        wrong: list[Any] = [None, ("number",) * 3]
+        for names in wrong:
+            with contextlib.suppress(TypeError):
+                _counters.end_span(call, target, names, room, 0)
+        _counters.end_span(call, target, ("number",) * 12 + (None,), room, 0)
+        assert target
+    with contextlib.suppress(TypeError):
+        _counters.begin_span(tally, Span(), int, tally is None)
+    _counters.begin_span(tally, Span(), MeasuredSpan, tally is None)
 
 
 def numbers() -> Iterator[int]:
@@ -199,6 +225,7 @@ def account() -> None:
         resident.descriptor = file.fileno()
         charge_and_release(resident)
         lines(resident)
+        spans(resident)
         measure(resident)
         heap, left = _counters.HeapAccount(), _counters.Tab()
         line = heap.line()

@@ -593,7 +593,7 @@ def test_what_fails_in_us_does_not_reach_the_program(
             patched.setattr("stratatrace.span_stays.takes_turns", lambda _: 1 / 0)
             made.tracer.start_span("start").end()
         with monkeypatch.context() as patched:
-            patched.setattr(made.processor._stays, "_fields", None)
+            patched.setattr(made.processor._stays, "_names", None)
             made.tracer.start_span("end").end()
         assert {span.name for span in made.exporter.get_finished_spans()} == {"start", "end"}
         assert not made.numbers("start")
