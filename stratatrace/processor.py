@@ -19,13 +19,16 @@ from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.following import followed_tasks, followed_threads
 from stratatrace.measurement import Callsite
 from stratatrace.recorder import active
-from stratatrace.span_stays import NUMBERS, Stays
+from stratatrace.span_stays import NUMBERS, Share, Stays
 from stratatrace.telemetry import semconv
 from stratatrace.telemetry.irregular import irregular_spans
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span
+
+    from stratatrace.governor import Governor
+    from stratatrace.recorder import Recorder
 
 __all__ = ["MemorySpanProcessor"]
 
@@ -100,12 +103,12 @@ class MemorySpanProcessor(SpanProcessor):
         if recorder.work.is_under_way:
             return
         try:
-            if self._wants(span):
-                # Their hooks run in threads of theirs, and not in the one that the span is of.
-                aside = isinstance(span._span_processor, ConcurrentMultiSpanProcessor)  # noqa: SLF001
-                if aside:
-                    irregular_spans.count("aside", recorder.meter_provider)
-                self._stays.begin(span, recorder, heap=not aside)
+            if not self._wants(span):
+                return
+            if recorder.governor is None:
+                self._begin(span, recorder)
+            else:
+                self._begin_where_admitted(span, recorder, recorder.governor)
         except Exception:
             recorder.guard.caught(_SPANS, "measure a span")
 
@@ -121,6 +124,19 @@ class MemorySpanProcessor(SpanProcessor):
             self._open = False
         for patches in self._followed:
             patches.stop()
+
+    def _begin(self, span: Span, recorder: Recorder) -> None:
+        # Their hooks run in threads of theirs, and not in the one that the span is of.
+        aside = isinstance(span._span_processor, ConcurrentMultiSpanProcessor)  # noqa: SLF001
+        if aside:
+            irregular_spans.count("aside", recorder.meter_provider)
+        self._stays.begin(span, recorder, heap=not aside)
+
+    def _begin_where_admitted(self, span: Span, recorder: Recorder, governor: Governor) -> None:
+        share = Share(recorder, governor, span)
+        if share.ratio is not None:
+            self._begin(span, recorder)
+            share.begun(span)
 
     def _wants(self, span: Span) -> bool:
         if self._kinds is not None and span.kind not in self._kinds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +25,24 @@ if native_obstacle() is None:
     from stratatrace.probes import _counters
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk.trace import Span
 
+    from stratatrace.governor import Governor
     from stratatrace.probes._counters import TalliedCall, Tally
     from stratatrace.recorder import Recorder
 
-__all__ = ["NUMBERS", "Stays"]
+__all__ = ["NUMBERS", "Share", "Stays"]
 
 #: What can be put on spans.
 NUMBERS = ("heap", "rss", "gc")
 
 # Where a span has what measures it; None once that has ended. The compiled part knows it too.
 _STAY = "_stratatrace_stay"
+# And what the governor has to do with it; None without one.
+_SHARE = "_stratatrace_share"
 
 # By their importance: where a span has no room for all, the last are left out. The compiled part
 # knows them in this order.
@@ -150,6 +156,54 @@ _STAY_BYTES = sys.getsizeof(_WindowStay.__new__(_WindowStay))
 _SPANS = Callsite(name="spans", function="stratatrace.processor.MemorySpanProcessor")
 
 
+class Share:
+    """What the governor says of a span, and is told of it. Our work begins when it is made.
+
+    Args:
+        recorder: Keeps our own work away from the calls that are charged.
+        governor: Decides.
+        span: Which; it is known by its scope and its name.
+    """
+
+    __slots__ = ("_began_ns", "_governor", "_key", "_recorder", "ratio")
+
+    def __init__(self, recorder: Recorder, governor: Governor, span: Span) -> None:
+        self._began_ns = time.perf_counter_ns()
+        self._recorder = recorder
+        self._governor = governor
+        scope = span.instrumentation_scope
+        self._key = ("span", "" if scope is None else scope.name, span.name)
+        #: The probability with which the span was chosen; None where it is not to be measured.
+        self.ratio = governor.takes(self._key)
+
+    def begun(self, span: Span) -> None:
+        """Our work for the span's start has ended."""
+        if getattr(span, _STAY, None) is not None:  # Else another processor has it.
+            setattr(span, _SHARE, self)
+        self._spent()
+
+    def end(self, target: MutableMapping[str, Any], room: int) -> int:
+        """Say on the span how it was chosen, where there is room; our work for its end begins.
+
+        Returns:
+            How much room there is left.
+        """
+        self._began_ns = time.perf_counter_ns()
+        if self.ratio is None or self.ratio >= 1 or room <= 0:
+            return room
+        target[_NAMES["sample_ratio"]] = self.ratio
+        return room - 1
+
+    def ended(self) -> None:
+        """Our work for the span has ended."""
+        self._spent()
+
+    def _spent(self) -> None:
+        held = self._recorder.hold()
+        self._governor.spent(self._key, time.perf_counter_ns() - self._began_ns)
+        self._recorder.unhold(held)
+
+
 class Stays:
     """Measures spans for one processor.
 
@@ -226,6 +280,9 @@ class Stays:
             # What is ours needs none of its checks, which take longer than all the rest.
             target = own if isinstance(own, dict) else {}
             room = sys.maxsize if held.maxlen is None else held.maxlen - len(target)
+            share: Share | None = getattr(span, _SHARE)
+            if share is not None:
+                room = share.end(target, room)
             if isinstance(stay, _WindowStay):
                 irregular = stay.end(target, self._names, room, self._least_ns)
             else:
@@ -234,6 +291,8 @@ class Stays:
                 span.set_attributes(target)
             if irregular is not None:
                 self._count(irregular, held)
+            if share is not None:
+                share.ended()
         except Exception:
             active.recorder.guard.caught(_SPANS, "describe a span")
 
@@ -269,7 +328,7 @@ class Stays:
                 irregular_spans.count("ended_twice", self._meter_provider)
             kind.end(span, end_time)
 
-        own = {"end": end, _STAY: None, "__module__": kind.__module__}
+        own = {"end": end, _STAY: None, _SHARE: None, "__module__": kind.__module__}
         measured = type(kind.__name__, (kind,), own)
         self._classes[kind] = measured
         return measured

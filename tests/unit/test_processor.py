@@ -370,6 +370,29 @@ def test_a_share_of_the_spans_has_a_heap(probe: str) -> None:
     ]
 
 
+def test_hot_spans_are_left_alone_to_stay_within_a_share_of_the_time() -> None:
+    """Those that are measured say how they were chosen; rare ones are, each of them."""
+    with spans(config=Config(probe=PROBES[0], max_overhead=0.005)) as made:
+        rare = 0
+        for number in range(6000):
+            made.tracer.start_span("hot").end()
+            if number % 1000 == 0:
+                made.tracer.start_span("rare").end()
+                rare += 1
+        exported = made.exporter.get_finished_spans()
+        attributes: list[dict[str, Any]] = [
+            dict(span.attributes or {}) for span in exported if span.name == "hot"
+        ]
+        measured = [numbers for numbers in attributes if PEAK in numbers]
+        assert len(attributes) == 6000
+        assert 0 < len(measured) < 5000
+        ratios = [numbers.get("stratatrace.sample.ratio", 1) for numbers in measured]
+        assert min(ratios) < 0.5
+        assert sum(1 / ratio for ratio in ratios) == pytest.approx(6000, rel=0.6)
+        of_rare = [span.attributes or {} for span in exported if span.name == "rare"]
+        assert [PEAK in numbers for numbers in of_rare] == [True] * rare
+
+
 def test_attributes_of_the_program_are_never_pushed_out() -> None:
     """Ours are written where there is room, the most important first; the rest is dropped."""
     reader = InMemoryMetricReader()
