@@ -7,7 +7,6 @@ works after functions were decorated.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from stratatrace.accounts import Account
 from stratatrace.config import Config
 from stratatrace.guard import Guard
+from stratatrace.habits import Habits, Judge
 from stratatrace.own_work import OwnWork
 from stratatrace.pressure.sources import readings
 from stratatrace.probes import (
@@ -27,7 +27,7 @@ from stratatrace.probes import (
     native_obstacle,
     resident_probe,
 )
-from stratatrace.scoring import SCORERS, Baseline
+from stratatrace.scoring import SCORERS
 from stratatrace.telemetry.logs import LogSink
 from stratatrace.telemetry.metrics import metric_sinks
 from stratatrace.telemetry.monitors import monitor_metrics
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from stratatrace.governor import Governor
-    from stratatrace.measurement import Callsite, Measurement
+    from stratatrace.measurement import Callsite
     from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.probes._counters import Tally
     from stratatrace.tallies import Tallies
@@ -56,19 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["Recorder", "active"]
 
 _logger = logging.getLogger("stratatrace")
-_MOST_CALLSITES = 4096
-_ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
-
-
-class _Habits:
-    """What the recorder remembers of one callsite."""
-
-    __slots__ = ("baseline", "debt")
-
-    def __init__(self) -> None:
-        self.baseline = Baseline()
-        #: Grows by the sample ratio with each call, and falls by one with each that is traced.
-        self.debt = 1.0  # So that the first is traced.
 
 
 class Recorder:
@@ -104,7 +91,10 @@ class Recorder:
         self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.logs, self.spans, *sinks)
-        self.scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
+        self.habits = Habits()
+        scorer = SCORERS[config.scorer]() if isinstance(config.scorer, str) else config.scorer
+        #: Gives a Measurement its score.
+        self.judge = Judge(scorer, self.habits, self.guard)
         # Where every call is traced, tracing is never off: what was there before a call, and is
         # freed in it, would not be seen to go.
         self._trace_ratio = config.trace_ratio
@@ -124,7 +114,6 @@ class Recorder:
         self.work = OwnWork()
         #: Of the calls that are left out; None where each is measured.
         self.thinnings = self._make_thinnings()
-        self._habits: dict[tuple[str, str | None], _Habits] = {}
 
     def start(self) -> None:
         """Begin to listen to the garbage collector, and to trace where that is for good."""
@@ -146,16 +135,6 @@ class Recorder:
         if self._heap_probe is not None:
             self._heap_probe.close()
 
-    def habits_of(self, callsite: Callsite) -> _Habits:
-        """Return what is remembered of *callsite*; past a bound, of no callsite in particular."""
-        key = (callsite.function, callsite.label)
-        habits = self._habits.get(key)
-        if habits is None:
-            if len(self._habits) >= _MOST_CALLSITES:
-                key = ("", None)
-            habits = self._habits.setdefault(key, _Habits())
-        return habits
-
     def wants_heap(self, callsite: Callsite, scope: SpanScope | None) -> bool:
         """Decide whether this call's heap is traced."""
         heap = self.accounts.heap
@@ -168,12 +147,7 @@ class Recorder:
             ratio = self._trace_ratio
         if ratio and heap.charging:
             return True  # Tracing is on for an outer call: the numbers are there for the taking.
-        if not ratio:
-            return False
-        habits = self.habits_of(callsite)
-        due = habits.debt > _ALMOST_ONE
-        habits.debt += ratio - due
-        return due
+        return bool(ratio) and self.habits.of(callsite).due(ratio)
 
     def _make_tallies(self, sinks: tuple[Sink, ...]) -> Tallies | None:
         """Return the tallies; None where each call is told one by one, or without compiled code."""
@@ -208,34 +182,6 @@ class Recorder:
         """Return where a call is only added up; None where it needs a Measurement of its own."""
         tallies = self.tallies
         return None if tallies is None or not self.spans.silent else tallies.of(callsite)
-
-    def judge(self, measurement: Measurement) -> None:
-        """Give *measurement* its score, where it can have one."""
-        try:
-            self.score(measurement)
-        except Exception:
-            self.guard.caught(measurement.callsite, "score a call")
-
-    def score(self, measurement: Measurement) -> None:
-        """Give *measurement* its score, and learn from it.
-
-        Raises:
-            ValueError: The scorer gave no number.
-        """
-        budget_bytes = measurement.callsite.budget_bytes
-        if measurement.heap_peak_bytes is not None:
-            baseline = self.habits_of(measurement.callsite).baseline
-            budget_bytes = budget_bytes or baseline.median_bytes
-            baseline.learn(measurement.heap_peak_bytes)
-        score = self.scorer.score(measurement, budget_bytes)
-        if score is None:
-            return
-        if not math.isfinite(score):
-            msg = f"{self.scorer!r} gave {score!r} as a score"
-            raise ValueError(msg)
-        # It is frozen for those whom it is handed to, which comes next. A second one with the score
-        # in it would take as long as all other bookkeeping of a call.
-        object.__setattr__(measurement, "efficiency_score", float(score))
 
     @property
     def measuring(self) -> bool:

@@ -49,7 +49,7 @@ BREAKS = {
     "span start": _Break("spans.open", frozenset()),
     "span end": _Break("spans.emit", frozenset()),
     "metrics": _Break("metrics.emit", frozenset()),
-    "scorer": _Break("scorer.score", frozenset({"efficiency_score"})),
+    "scorer": _Break("judge.scorer.score", frozenset({"efficiency_score"})),
     "heap start": _Break("accounts.heap.probe.start", HEAP),
     "heap stop": _Break("accounts.heap.probe.stop", HEAP),
     "heap mark": _Break("accounts.heap.probe.mark", HEAP),

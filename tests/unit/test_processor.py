@@ -550,7 +550,7 @@ def test_ten_thousand_names_take_no_more_memory_than_some() -> None:
         for number in range(10_000):
             made.tracer.start_span(f"GET /order/{number}").end()
         assert len(made.processor._wanted) <= 4096
-        assert len(active.recorder._habits) <= 4097
+        assert len(active.recorder.habits) <= 4097
 
 
 @pytest.mark.parametrize("probe", PROBES)

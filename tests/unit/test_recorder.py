@@ -170,8 +170,8 @@ class TestSampling:
         with recording(Config(probe="rss")):
             recorder = active.recorder
             for number in range(5000):
-                recorder.habits_of(Callsite(name="f", function=f"app.f{number}"))
-            assert len(recorder._habits) <= 4097
+                recorder.habits.of(Callsite(name="f", function=f"app.f{number}"))
+            assert len(recorder.habits) <= 4097
 
 
 class TestScores:

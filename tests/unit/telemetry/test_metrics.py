@@ -303,7 +303,7 @@ def test_ten_thousand_callsites_under_collection(
             function()
         told = collected(reader)
         assert len(recorder.metrics._totals) <= 2001
-        assert len(recorder._habits) <= 4097
+        assert len(recorder.habits) <= 4097
         if recorder.tallies is not None:
             # One more for each thread that is in the midst of making one.
             assert len(recorder.tallies.tallied) <= 4097 + len(threads)

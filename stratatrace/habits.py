@@ -1,0 +1,93 @@
+"""What is remembered of callsites from one call to the next, and the scores that calls get by it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from stratatrace.scoring import Baseline
+
+if TYPE_CHECKING:
+    from stratatrace.guard import Guard
+    from stratatrace.measurement import Callsite, Measurement
+    from stratatrace.typing import Scorer
+
+__all__ = ["Habit", "Habits", "Judge"]
+
+_MOST_CALLSITES = 4096
+_ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
+
+
+class Habit:
+    """What is remembered of one callsite."""
+
+    __slots__ = ("_debt", "baseline")
+
+    def __init__(self) -> None:
+        self.baseline = Baseline()
+        # Grows by the sample ratio with each call, and falls by one with each that is traced.
+        self._debt = 1.0  # So that the first is traced.
+
+    def due(self, ratio: float) -> bool:
+        """Tell whether the next call is to be traced, where that share of them is."""
+        due = self._debt > _ALMOST_ONE
+        self._debt += ratio - due
+        return due
+
+
+class Habits:
+    """Those of all callsites."""
+
+    def __init__(self) -> None:
+        self._by_callsite: dict[tuple[str, str | None], Habit] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_callsite)
+
+    def of(self, callsite: Callsite) -> Habit:
+        """Return what is remembered of *callsite*; past a bound, of no callsite in particular."""
+        key = (callsite.function, callsite.label)
+        habit = self._by_callsite.get(key)
+        if habit is None:
+            if len(self._by_callsite) >= _MOST_CALLSITES:
+                key = ("", None)
+            habit = self._by_callsite.setdefault(key, Habit())
+        return habit
+
+
+class Judge:
+    """Gives Measurements their scores, and learns from them.
+
+    Args:
+        scorer: Knows what is good.
+        habits: Where to look for what is usual.
+        guard: Accounts for a scorer that fails.
+    """
+
+    def __init__(self, scorer: Scorer, habits: Habits, guard: Guard) -> None:
+        self.scorer = scorer
+        self._habits = habits
+        self._guard = guard
+
+    def __call__(self, measurement: Measurement) -> None:
+        """Give *measurement* its score, where it can have one."""
+        try:
+            self._score(measurement)
+        except Exception:
+            self._guard.caught(measurement.callsite, "score a call")
+
+    def _score(self, measurement: Measurement) -> None:
+        budget_bytes = measurement.callsite.budget_bytes
+        if measurement.heap_peak_bytes is not None:
+            baseline = self._habits.of(measurement.callsite).baseline
+            budget_bytes = budget_bytes or baseline.median_bytes
+            baseline.learn(measurement.heap_peak_bytes)
+        score = self.scorer.score(measurement, budget_bytes)
+        if score is None:
+            return
+        if not math.isfinite(score):
+            msg = f"{self.scorer!r} gave {score!r} as a score"
+            raise ValueError(msg)
+        # It is frozen for those whom it is handed to, which comes next. A second one with the score
+        # in it would take as long as all other bookkeeping of a call.
+        object.__setattr__(measurement, "efficiency_score", float(score))
