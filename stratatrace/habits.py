@@ -1,4 +1,4 @@
-"""What is remembered of callsites from one call to the next, and the scores that calls get by it."""
+"""What is remembered of callsites from call to call, and the scores that calls get by it."""
 
 from __future__ import annotations
 
