@@ -46,7 +46,7 @@ __all__ = ["StratatraceInstrumentor"]
 _logger = logging.getLogger("stratatrace")
 
 # Of code alone: objects, and what is seldom said.
-_PROVIDERS = ("tracer_provider", "meter_provider")
+_PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 _REST_OF_PROCESSOR = ("follow_tasks", "follow_threads")
 _KNOWN = (*(option.name for option in OPTIONS), *_REST_OF_PROCESSOR, *_PROVIDERS)
 
