@@ -28,6 +28,9 @@ if sys.platform == "linux":
             #: What it was before, and what it was set to; None where it is as it was.
             self._original: int | None = None
             self._lowered: int | None = None
+            # What it may stand at by us: two values while it is changed, of which nobody knows
+            # which one it is where an exception is thrown into the thread then.
+            self._ours: tuple[int, ...] = ()
 
         @property
         def in_force_bytes(self) -> int | None:
@@ -40,7 +43,7 @@ if sys.platform == "linux":
             A stricter one of the user's own, and one that is set meanwhile, are left alone.
             """
             soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            if self._lowered is None or soft != self._lowered:
+            if soft not in self._ours:
                 self._original = soft
             original = _INFINITY if self._original is None else self._original
             wanted = _least(original, hard)
@@ -48,11 +51,13 @@ if sys.platform == "linux":
             if ceiling_bytes is not None and ceiling_bytes < _least(_MOST_BYTES, wanted):
                 wanted = lowered = ceiling_bytes
             if wanted != soft:
+                self._ours = (soft, wanted)
                 try:
                     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
                 except (OSError, ValueError):  # A sandbox forbids it: the watchdog is left.
                     lowered = None
             self._lowered = lowered
+            self._ours = () if lowered is None else (lowered,)
 
         def release_child(self, pid: int) -> None:
             """Take the limit off a child process that has inherited it.
