@@ -86,16 +86,39 @@ class PatchTable:
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
 
+        # What went to every module that had it, and what was there.
+        self._everywhere: list[tuple[Any, Any]] = []
+
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
         """Set an attribute of a module or class, and remember the object that was there."""
         self._originals.append((owner, name, vars(owner)[name]))
         setattr(owner, name, replacement)
 
+    def replace_everywhere(self, original: Any, replacement: Any) -> None:
+        """Put *replacement* in the place of a function in every module that imported it by name."""
+        _rebind(original, replacement)
+        self._everywhere.append((replacement, original))
+
     def undo(self) -> None:
-        """Put back the very objects that were there, the latest first."""
+        """Put back the very objects that were there, the latest first.
+
+        Modules that have imported by name what was put in the place of a function meanwhile have
+        the function afterwards.
+        """
         while self._originals:
             owner, name, original = self._originals.pop()
             setattr(owner, name, original)
+        while self._everywhere:
+            _rebind(*self._everywhere.pop())
+
+
+def _rebind(old: Any, new: Any) -> None:
+    for module in tuple(sys.modules.values()):
+        # Not by getattr: a module may import what it is asked for.
+        if isinstance(module, types.ModuleType):
+            for name, value in tuple(vars(module).items()):
+                if value is old:
+                    vars(module)[name] = new
 
 
 def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None) -> PatchTable:
