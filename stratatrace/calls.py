@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from stratatrace.errors import NotReadyError
 from stratatrace.measurement import Callsite, Measurement, error_type_of
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.typing import AttributeValue
 
-__all__ = ["AnyCall", "Call", "annotate", "begin", "begin_kept", "misplaced", "prepare"]
+__all__ = [
+    "AnyCall",
+    "Call",
+    "annotate",
+    "begin",
+    "begin_kept",
+    "misplaced",
+    "prepare",
+    "recorder_if_measuring",
+]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -35,6 +44,9 @@ class Call:
     """
 
     __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
+
+    #: What an instance takes; its owner drops it when it is finished.
+    own_bytes: ClassVar[int]
 
     def __init__(self, recorder: Recorder, callsite: Callsite) -> None:
         self._recorder = recorder
@@ -79,7 +91,7 @@ class Call:
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if sys.is_finalizing():  # See `recorder_if_measuring`.
             return
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
@@ -100,7 +112,7 @@ class Call:
 
     def suspend(self) -> None:
         """The step has ended."""
-        if not sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if not sys.is_finalizing():  # See `recorder_if_measuring`.
             self._recorder.unhold(self._pause())
 
     def _pause(self) -> object:
@@ -133,7 +145,7 @@ class Call:
             error: The exception that ended it, where one did.
             keep: Whether to leave the numbers in `kept`.
         """
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if sys.is_finalizing():  # See `recorder_if_measuring`.
             return
         held = self._pause() if self._running else None
         if held is None:
@@ -143,7 +155,7 @@ class Call:
                 self._tell(error, keep=keep)
             self._window = self._scope = None
         finally:
-            self._recorder.unhold(held, dropped_bytes=_CALL_BYTES)
+            self._recorder.unhold(held, dropped_bytes=self.own_bytes)
 
     def _tell(self, error: BaseException | None, *, keep: bool) -> None:
         began = self._recorder.work.begin()
@@ -160,8 +172,8 @@ class Call:
         except Exception:
             recorder.guard.caught(callsite, "close a window")
         try:
-            numbers = self._window.numbers() if self._window is not None else {}
-            measurement = Measurement(callsite=callsite, error_type=error_type_of(error), **numbers)
+            numbers, error_type = self._numbers(), self._error_type(error)
+            measurement = Measurement(callsite=callsite, error_type=error_type, **numbers)
         except Exception:
             recorder.guard.caught(callsite, "add up a call")
             measurement = Measurement(callsite=callsite)
@@ -174,8 +186,16 @@ class Call:
         if keep:
             self.kept = measurement
 
+    def _numbers(self) -> dict[str, Any]:
+        """Return the numbers of the call, by the fields of its Measurement."""
+        return self._window.numbers() if self._window is not None else {}
 
-_CALL_BYTES = sys.getsizeof(Call.__new__(Call))
+    def _error_type(self, error: BaseException | None) -> str | None:
+        """Return what is told of how the call has ended; None where it has not failed."""
+        return error_type_of(error)
+
+
+Call.own_bytes = sys.getsizeof(Call.__new__(Call))
 
 
 class _NoCall(Call):
@@ -210,7 +230,7 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
         keep: Measure it in full, and its heap whatever the sample ratio says: somebody will ask for
             its numbers.
     """
-    recorder = _recorder_unless_ending()
+    recorder = recorder_if_measuring()
     if recorder is None:
         return _NO_CALL
     tally = None if keep else recorder.tally_for(callsite)
@@ -252,7 +272,7 @@ def begin_kept(
         trace_heap: Measure the heap of this call whatever the sample ratio says.
         porous: Whether it can be suspended without a word to us: see `Window`.
     """
-    recorder = _recorder_unless_ending()
+    recorder = recorder_if_measuring()
     if recorder is None:
         return _NO_CALL
     return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
@@ -299,10 +319,11 @@ def misplaced(callsite: Callsite, doing: str) -> None:
         recorder.guard.caught(callsite, doing, error)
 
 
-def _recorder_unless_ending() -> Recorder | None:
-    """Return None when the interpreter ends, for which the compiled part looks by itself.
+def recorder_if_measuring() -> Recorder | None:
+    """Return who measures; None where nobody does.
 
-    Then threads have died, maybe with a lock in their hands: who waits for it, waits for ever.
+    That is so when the interpreter ends too, for which the compiled part looks by itself. Then
+    threads have died, maybe with a lock in their hands: who waits for it, waits for ever.
     """
     return None if sys.is_finalizing() else _recorder()
 

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from stratatrace.measurement import Callsite
 
-__all__ = ["Owned", "Refusing", "Stepped", "Stepwise", "async_items", "named", "steps"]
+__all__ = [
+    "Attentive",
+    "Owned",
+    "Refusing",
+    "Stepped",
+    "Stepwise",
+    "async_items",
+    "named",
+    "passed_on",
+    "steps",
+]
 
 
 class Stepped(Protocol):
@@ -58,6 +68,16 @@ class Refusing(ABC):
         """Return what is to be thrown in, in place of waiting."""
 
 
+class Attentive(ABC):
+    """What is told also of each item that a generator gives."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def gave(self, item: Any) -> object:
+        """A step has ended with an item; it must not raise."""
+
+
 class Stepwise:
     """An awaitable, driven step by step."""
 
@@ -71,7 +91,12 @@ class Stepwise:
         return steps(self._awaitable, self._call, None)
 
 
-def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator[Any, Any, Any]:
+def steps(  # noqa: C901 -- a function for a part of it would be called for every item
+    inner: Any,
+    call: Stepped | None,
+    whole: Callsite | None,
+    gave: Callable[[Any], object] | None = None,
+) -> Generator[Any, Any, Any]:
     """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
     What is sent or thrown in is passed on as it is, `GeneratorExit` included, so that *inner* sees
@@ -81,6 +106,7 @@ def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator
         inner: What to drive.
         call: What to charge, or None with *whole*.
         whole: Begin a call of this callsite with the first step, and finish it with the last.
+        gave: Is told of each item that is given.
     """
     if call is None:
         call = prepare(cast("Callsite", whole))
@@ -103,6 +129,8 @@ def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator
             if whole is not None:
                 call.finish()
             return box.pop()
+        if gave is not None:
+            gave(box[0])
         if limit is not None and (refusal := limit.after_step()) is not None:
             box[0], send, refusal = refusal, _throw_step, None
             continue
@@ -112,6 +140,37 @@ def steps(inner: Any, call: Stepped | None, whole: Callsite | None) -> Generator
         except BaseException as error:
             box.append(_as_thrown(error))
             send = _throw_step
+
+
+def passed_on(inner: Any, ended: Callable[[int], object]) -> Generator[Any, Any, Any]:
+    """Pass on all that *inner*, a generator, gives, and charge no step of it.
+
+    It costs a tenth of what `steps` does, for what gives very many items.
+
+    Args:
+        inner: What to pass on; what is sent or thrown in reaches it as with `steps`.
+        ended: Is told at the end, however it ends, how many items there were. It must not raise.
+    """
+    items = 0
+    step, sent = inner.send, None
+    try:
+        while True:
+            try:
+                while True:
+                    # Not by way of a variable, in which an item would live longer.
+                    sent = yield step(sent)
+                    items += 1
+                    step = inner.send
+            except BaseException as error:
+                if inner.gi_frame is None:  # It came from there: that has ended.
+                    if isinstance(error, StopIteration):
+                        return error.value
+                    raise
+                items += 1
+                sent, step = _as_thrown(error), inner.throw
+    finally:
+        sent = None
+        ended(items)
 
 
 def _throw_step(driven: Any, box: list[Any]) -> bool:
@@ -134,6 +193,7 @@ async def async_items(
         start: Returns what is told of the steps; called with the first.
     """
     call = start()
+    gave = call.gave if isinstance(call, Attentive) else None
     box: list[Any] = []  # As in `steps`.
     try:
         asked = _first_asked(inner)
@@ -142,6 +202,8 @@ async def async_items(
                 box.append(await Stepwise(asked, call))
             except StopAsyncIteration:
                 break
+            if gave is not None:
+                gave(box[0])
             try:
                 box.append((yield box.pop()))
                 ask: Callable[..., Any] = inner.asend

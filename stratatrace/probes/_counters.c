@@ -541,6 +541,7 @@ module_exec(PyObject *module)
     } names[] = {
         {&name_enabled, "enabled"},   {&name_resume, "resume"},     {&name_suspend, "suspend"},
         {&name_finish, "finish"},     {&name_tally_of, "tally_of"}, {&name_missed, "missed"},
+        {&name_returned, "returned"},
     };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(
