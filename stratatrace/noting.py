@@ -72,10 +72,13 @@ class Notes:
         """A generator has ended, of which no step is charged."""
 
     def returned(self, result: Any) -> None:
-        """The call has returned, and is about to end."""
+        """The call has returned; it ends next."""
+
+    def ending(self) -> None:
+        """The call ends, however it does; what is noted here is the last that the span carries."""
 
     def ended(self, measurement: Measurement) -> None:
-        """The call has ended, however it did, with these numbers."""
+        """The call has ended with these numbers."""
 
 
 class _NotedCall(Call, Attentive):
@@ -128,6 +131,7 @@ class _NotedCall(Call, Attentive):
             return
         if error is None and result is not _NOTHING:
             self._note("note what it returned", notes.returned, result)
+        self._note("note its end", notes.ending)
         try:
             if self._scope is not None and self._scope.recording:
                 self._scope.span.set_attributes(notes.attributes)

@@ -17,16 +17,18 @@ from stratatrace.wrapping import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor, Future
 
     from opentelemetry.context import Context
 
     from stratatrace.config import Config
     from stratatrace.typing import Pipeline
 
-__all__ = ["propagate"]
+__all__ = ["carrying", "propagate"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+E = TypeVar("E", bound="Executor")
 
 _logger = logging.getLogger("stratatrace")
 
@@ -100,6 +102,28 @@ class _Propagated(Generic[P, R]):
     def __getstate__(self) -> dict[str, Any]:
         # A context holds the span itself, which belongs to this process.
         return {**self.__dict__, "_context": None, "_setup": self._setup or _setup_here()}
+
+
+def carrying(executor: type[E]) -> type[E]:
+    """Return a subclass of an executor whose work joins the trace of who submits it.
+
+    For a library whose own executor it is; see `propagate` for what is carried.
+    """
+
+    def submit(self: Any, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        future: Future[R] = executor.submit(self, _carried(fn), *args, **kwargs)
+        return future
+
+    kept = ("__module__", "__qualname__", "__doc__")
+    names = {name: getattr(executor, name) for name in kept}
+    return cast("type[E]", type(executor.__name__, (executor,), {**names, "submit": submit}))
+
+
+def _carried(func: Callable[P, R]) -> Callable[P, R]:
+    try:
+        return propagate(func)
+    except Exception:  # What cannot be propagated is the executor's to refuse.
+        return func
 
 
 def _extracted(carrier: dict[str, str]) -> Context:

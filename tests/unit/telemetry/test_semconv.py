@@ -17,12 +17,14 @@ METRICS: tuple[semconv.Metric, ...] = (
     *semconv.CACHE_METRICS,
     *semconv.LAZY_METRICS,
     *semconv.POOL_METRICS,
+    *semconv.STRATAREGULA_METRICS,
 )
 OF_METRICS = (
     semconv.MONITOR_ATTRIBUTES,
     semconv.STORE_ATTRIBUTES,
     semconv.CACHE_ATTRIBUTES,
     semconv.POOL_ATTRIBUTES,
+    semconv.STRATAREGULA_ATTRIBUTES,
 )
 NAMES = [[a.name for a in each] for each in (semconv.SPAN_ATTRIBUTES, METRICS, *OF_METRICS)]
 UNITS = {"By", "s", "1", "By/s"}

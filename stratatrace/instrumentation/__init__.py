@@ -1,0 +1,1 @@
+"""OpenTelemetry instrumentors: a package for each library that is measured without its knowing."""
