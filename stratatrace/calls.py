@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stratatrace.typing import AttributeValue
 
 __all__ = [
+    "NO_CALL",
     "AnyCall",
     "Call",
     "annotate",
@@ -219,7 +220,8 @@ class _NoCall(Call):
         pass
 
 
-_NO_CALL = _NoCall()
+#: Stands for a call where measuring is off.
+NO_CALL = _NoCall()
 
 
 def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
@@ -232,7 +234,7 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
     """
     recorder = recorder_if_measuring()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
     tally = None if keep else recorder.tally_for(callsite)
     if tally is not None:
         return tally.prepare()
@@ -253,7 +255,7 @@ def begin(callsite: Callsite) -> Call | Tally:
     """
     recorder = _recorder()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
     return recorder.tally_for(callsite) or _begin(recorder, callsite)
 
 
@@ -274,7 +276,7 @@ def begin_kept(
     """
     recorder = recorder_if_measuring()
     if recorder is None:
-        return _NO_CALL
+        return NO_CALL
     return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
 
 

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stratatrace.calls import Call, recorder_if_measuring
+from stratatrace.calls import NO_CALL, Call, recorder_if_measuring
 from stratatrace.recorder import active
 from stratatrace.stepping import (
     Attentive,
@@ -24,7 +24,7 @@ from stratatrace.stepping import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
 
     from stratatrace.measurement import Callsite, Measurement
     from stratatrace.recorder import Recorder
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     Arguments = tuple[Any, ...]
     Keywords = dict[str, Any] | None
-    # Both return None where measuring is off.
+    #: Returns None where measuring is off.
     Begin = Callable[[Arguments, Keywords], "_NotedCall | None"]
-    Start = Callable[[], "_NotedCall | None"]
+    Start = Callable[[], Call]
 
 __all__ = ["FAILED_RESULT", "Notes", "begin_with", "noted_call"]
 
@@ -72,7 +72,7 @@ class Notes:
         """A generator has ended, of which no step is charged."""
 
     def returned(self, result: Any) -> None:
-        """The call has returned; it ends next."""
+        """The call, which is no generator, has returned; it ends next."""
 
     def ending(self) -> None:
         """The call ends, however it does; what is noted here is the last that the span carries."""
@@ -114,7 +114,6 @@ class _NotedCall(Call, Attentive):
         self._recorder.unhold(held)
 
     def gave_in_all(self, items: int) -> None:
-        """The generator has ended."""
         held = self._recorder.hold()
         if self._notes is not None:
             self._note("note what it gave", self._notes.gave_in_all, items)
@@ -171,12 +170,12 @@ for _kind in (_NotedCall, _UnchargedCall):
     _kind.own_bytes = sys.getsizeof(_kind.__new__(_kind))
 
 
-def begin_with(callsite: Callsite, notes: Callable[[], Notes]) -> Begin:
+def begin_with(callsite: Callsite, notes: type[Notes]) -> Begin:
     """Return what begins calls of *callsite* that are charged from there on.
 
     Args:
         callsite: What is called.
-        notes: Makes the notes of each call.
+        notes: What is noted of each call.
     """
 
     def begin(arguments: Arguments, keywords: Keywords) -> _NotedCall | None:
@@ -200,7 +199,7 @@ def begin_with(callsite: Callsite, notes: Callable[[], Notes]) -> Begin:
 
 
 def noted_call(
-    kind: str, target: Callable[..., Any], callsite: Callsite, notes: Callable[[], Notes]
+    kind: str, target: Callable[..., Any], callsite: Callsite, notes: type[Notes]
 ) -> Callable[..., Any]:
     """Return the ``__call__`` of a wrapper around *target* whose calls are measured and noted.
 
@@ -208,26 +207,25 @@ def noted_call(
         kind: What `kind_of` says of *target*.
         target: What is called.
         callsite: How its calls are described.
-        notes: Makes the notes of each call.
+        notes: What is noted of each call.
     """
     if kind == "function":
         return _function(target, begin_with(callsite, notes))
+    counted = kind == "generator" and not notes.each_step
+    each = _UnchargedCall if counted else _NotedCall
+    run = passed_on if counted else _RUNS[kind]
 
-    def prepared(arguments: Arguments, keywords: Keywords) -> _NotedCall | None:
+    def prepared(arguments: Arguments, keywords: Keywords) -> Call:
         recorder = recorder_if_measuring()
         if recorder is None:
-            return None
+            return NO_CALL
         held = recorder.hold()
         try:
-            of_call = notes()
-            each = _NotedCall if of_call.each_step else _UnchargedCall
-            call = each(recorder, callsite, of_call, arguments, keywords)
+            call = each(recorder, callsite, notes(), arguments, keywords)
             call.open(None, trace_heap=False, porous=False)
         finally:
             recorder.unhold(held)
         return call
-
-    run = _RUNS[kind]
 
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
@@ -258,56 +256,25 @@ def _function(target: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
 def _coroutine(inner: Any, start: Start) -> Any:
     async def run(owned: Owned) -> Any:
         call = start()
-        if call is None:
-            return await owned.awaitable
         try:
             result = await Stepwise(owned.awaitable, call)
         except BaseException as error:
             call.finish(error)
             raise
-        call.returned(result)
+        if isinstance(call, _NotedCall):
+            call.returned(result)
         call.finish()
         return result
 
     return run(Owned(inner))
 
 
-def _generator(inner: Any, start: Start) -> Generator[Any, Any, Any]:
-    call = start()
-    if call is None:
-        return (yield from inner)
-    try:
-        if isinstance(call, _UnchargedCall):
-            result = yield from passed_on(inner, call.gave_in_all)
-        else:
-            result = yield from steps(inner, call, None, call.gave)
-    except BaseException as error:
-        call.finish(error)
-        raise
-    call.returned(result)
-    call.finish()
-    return result
-
-
-def _async_generator(inner: Any, start: Start) -> Any:
-    return async_items(inner, lambda: start() or _Unmeasured())
-
-
-class _Unmeasured:
-    """Is told of the steps of what is not measured."""
-
-    def resume(self) -> None:
-        pass
-
-    def suspend(self) -> None:
-        pass
-
-    def finish(self, error: BaseException | None = None, /) -> None:
-        pass
+def _generator(inner: Any, start: Start) -> Any:
+    return steps(inner, None, start)
 
 
 _RUNS: dict[str, Callable[[Any, Start], Any]] = {
     "coroutine": _coroutine,
     "generator": _generator,
-    "async generator": _async_generator,
+    "async generator": async_items,
 }

@@ -10,13 +10,10 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from stratatrace.calls import prepare
 from stratatrace.probes import advance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-
-    from stratatrace.measurement import Callsite
 
 __all__ = [
     "Attentive",
@@ -73,9 +70,15 @@ class Attentive(ABC):
 
     __slots__ = ()
 
+    # They must not raise.
+
     @abstractmethod
     def gave(self, item: Any) -> object:
-        """A step has ended with an item; it must not raise."""
+        """A step has ended with an item."""
+
+    @abstractmethod
+    def gave_in_all(self, items: int) -> object:
+        """All steps have ended, none of which was told of."""
 
 
 class Stepwise:
@@ -92,10 +95,7 @@ class Stepwise:
 
 
 def steps(  # noqa: C901 -- a function for a part of it would be called for every item
-    inner: Any,
-    call: Stepped | None,
-    whole: Callsite | None,
-    gave: Callable[[Any], object] | None = None,
+    inner: Any, call: Stepped | None, start: Callable[[], Stepped] | None
 ) -> Generator[Any, Any, Any]:
     """Drive *inner*, a generator or an awaitable, to its end, and charge it while it runs.
 
@@ -104,12 +104,14 @@ def steps(  # noqa: C901 -- a function for a part of it would be called for ever
 
     Args:
         inner: What to drive.
-        call: What to charge, or None with *whole*.
-        whole: Begin a call of this callsite with the first step, and finish it with the last.
-        gave: Is told of each item that is given.
+        call: What to charge, or None with *start*.
+        start: Returns what to charge, for a generator: it is called with the first step, and what
+            it returned is finished with the last.
     """
+    gave = None
     if call is None:
-        call = prepare(cast("Callsite", whole))
+        call = cast("Callable[[], Stepped]", start)()
+        gave = call.gave if isinstance(call, Attentive) else None
     limit = call if isinstance(call, Refusing) else None
     driven = inner if hasattr(inner, "send") else inner.__await__()
     send: Callable[[Any, list[Any]], bool] | None = None
@@ -122,11 +124,11 @@ def steps(  # noqa: C901 -- a function for a part of it would be called for ever
         try:
             ended = advance(call, driven, box, send)
         except BaseException as error:
-            if whole is not None:
+            if start is not None:
                 call.finish(error)
             raise
         if ended:
-            if whole is not None:
+            if start is not None:
                 call.finish()
             return box.pop()
         if gave is not None:
@@ -142,15 +144,17 @@ def steps(  # noqa: C901 -- a function for a part of it would be called for ever
             send = _throw_step
 
 
-def passed_on(inner: Any, ended: Callable[[int], object]) -> Generator[Any, Any, Any]:
+def passed_on(inner: Any, start: Callable[[], Stepped]) -> Generator[Any, Any, Any]:
     """Pass on all that *inner*, a generator, gives, and charge no step of it.
 
     It costs a tenth of what `steps` does, for what gives very many items.
 
     Args:
         inner: What to pass on; what is sent or thrown in reaches it as with `steps`.
-        ended: Is told at the end, however it ends, how many items there were. It must not raise.
+        start: Returns what is finished with the last step, and is told before how many items there
+            were; called with the first.
     """
+    call = start()
     items = 0
     step, sent = inner.send, None
     try:
@@ -163,14 +167,17 @@ def passed_on(inner: Any, ended: Callable[[int], object]) -> Generator[Any, Any,
                     step = inner.send
             except BaseException as error:
                 if inner.gi_frame is None:  # It came from there: that has ended.
-                    if isinstance(error, StopIteration):
-                        return error.value
                     raise
                 items += 1
                 sent, step = _as_thrown(error), inner.throw
-    finally:
-        sent = None
-        ended(items)
+    except BaseException as error:
+        returned = isinstance(error, StopIteration)
+        if isinstance(call, Attentive):
+            call.gave_in_all(items)
+        call.finish(None if returned else error)
+        if returned:
+            return cast("StopIteration", error).value
+        raise
 
 
 def _throw_step(driven: Any, box: list[Any]) -> bool:

@@ -107,14 +107,14 @@ def _remade_by(again: tuple[Any, ...], wrapper: W) -> W:
 
 
 def measured(
-    target: Callable[..., Any], callsite: Callsite, notes: Callable[[], Notes] | None = None
+    target: Callable[..., Any], callsite: Callsite, notes: type[Notes] | None = None
 ) -> MeasuredFunction:
     """Return *target*, measured at every call.
 
     Args:
         target: Any callable but a class.
         callsite: How its calls are described.
-        notes: Makes what is noted of each call beside its memory.
+        notes: What is noted of each call beside its memory.
     """
     kind = kind_of(target)
     again = (measured, callsite) if notes is None else (measured, callsite, notes)
@@ -135,14 +135,14 @@ def measured(
 def measured_member(
     member: Any,
     describe: Callable[[Callable[..., Any]], Callsite],
-    notes: Callable[[], Notes] | None = None,
+    notes: type[Notes] | None = None,
 ) -> Any:
     """Return a member of a class or module, measured, in the descriptor that it came in.
 
     Args:
         member: A function, or a classmethod, staticmethod or property around functions.
         describe: Makes the callsite of each function.
-        notes: Makes what is noted of each call beside its memory.
+        notes: What is noted of each call beside its memory.
     """
     return wrapped_member(member, lambda target: measured(target, describe(target), notes))
 
@@ -228,9 +228,11 @@ def _coroutine(target: Callable[..., Any], callsite: Callsite) -> Callable[..., 
 
 
 def _generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
+    start = partial(prepare, callsite)
+
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return named(steps(inner, None, callsite), inner) if active.enabled else inner
+        return named(steps(inner, None, start), inner) if active.enabled else inner
 
     return __call__
 

@@ -6,7 +6,7 @@ in the table: a span costs more than expanding one does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from stratatrace.instrumentation.strataregula import notes_compiling as compiling
 from stratatrace.instrumentation.strataregula import notes_plugins as plugins
@@ -14,9 +14,6 @@ from stratatrace.instrumentation.strataregula import notes_queries as queries
 from stratatrace.instrumentation.strataregula import notes_streams as streams
 from stratatrace.instrumentation.strataregula.notes import Result
 from stratatrace.noting import Notes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["COUNTED", "EXECUTORS", "MEMBERS", "Member"]
 
@@ -29,13 +26,11 @@ class Member(NamedTuple):
     module: str
     #: Within the module.
     name: str
-    #: Makes what is noted of each call.
-    notes: Callable[[], Notes]
+    #: What is noted of each call.
+    notes: type[Notes]
 
 
-def _members(
-    component: str, module: str, members: dict[str, Callable[[], Notes]]
-) -> tuple[Member, ...]:
+def _members(component: str, module: str, members: dict[str, type[Notes]]) -> tuple[Member, ...]:
     return tuple(Member(component, module, name, noted) for name, noted in members.items())
 
 

@@ -128,9 +128,6 @@ class ExpansionStream(Expansion):
         self.note(semconv.STRATAREGULA_EXPANSIONS, items)
         self.count(semconv.STRATAREGULA_EXPANSION_COUNT, items)
 
-    def returned(self, result: Any) -> None:
-        """Do nothing: what it gave is counted."""
-
     def ending(self) -> None:
         """Note the look-ups."""
         patterns = self.attributes.get(semconv.STRATAREGULA_PATTERNS.name)
