@@ -154,10 +154,15 @@ class Recorder:
         ratio = callsite.sample_ratio
         if ratio is None:
             ratio = self._trace_ratio
-        if ratio and heap.charging:
-            return True  # Tracing is on for an outer call: the numbers are there for the taking.
         if not ratio:
             return False
+        if heap.charging:
+            # Tracing is on for an outer call: the numbers are there for the taking. It is one of
+            # the callsite's share, but that is not used up far beforehand.
+            if ratio < 1:
+                habits = self.habits_of(callsite)
+                habits.debt = max(habits.debt, 0) + ratio - 1
+            return True
         habits = self.habits_of(callsite)
         due = habits.debt > _ALMOST_ONE
         habits.debt += ratio - due
