@@ -61,20 +61,29 @@ begin_told(PyObject *begin, PyObject *const *args, size_t count, PyObject *names
 {
     Py_ssize_t positional = PyVectorcall_NARGS(count);
     Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    heap_hold(&heap_account);
     told->positional = PyTuple_New(positional);
     told->named = named == 0 ? Py_NewRef(Py_None) : PyDict_New();
-    if (told->positional == NULL || told->named == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < positional; i++) {
+    int failed = told->positional == NULL || told->named == NULL;
+    for (Py_ssize_t i = 0; !failed && i < positional; i++) {
         PyTuple_SET_ITEM(told->positional, i, Py_NewRef(args[i]));
     }
-    for (Py_ssize_t i = 0; i < named; i++) {
-        if (PyDict_SetItem(told->named, PyTuple_GET_ITEM(names, i), args[positional + i]) < 0) {
-            return NULL;
-        }
+    for (Py_ssize_t i = 0; !failed && i < named; i++) {
+        failed = PyDict_SetItem(told->named, PyTuple_GET_ITEM(names, i), args[positional + i]) < 0;
     }
-    return PyObject_CallFunctionObjArgs(begin, told->positional, told->named, NULL);
+    heap_unhold(&heap_account, 0);
+    return failed ? NULL : PyObject_CallFunctionObjArgs(begin, told->positional, told->named, NULL);
+}
+
+static void
+drop_told(Told *told)
+{
+    if (told->positional != NULL || told->named != NULL) {
+        heap_hold(&heap_account);
+        Py_XDECREF(told->positional);
+        Py_XDECREF(told->named);
+        heap_unhold(&heap_account, 0);
+    }
 }
 
 /* Return the call, a new reference; None where nothing is measured. */
@@ -178,8 +187,7 @@ measured_call(PyObject *self, PyObject *const *args, size_t count, PyObject *nam
     }
     heap_return_to(own_depth);
     Py_XDECREF(call);
-    Py_XDECREF(told.positional);
-    Py_XDECREF(told.named);
+    drop_told(&told);
     Py_DECREF(target);
     return result;
 }
