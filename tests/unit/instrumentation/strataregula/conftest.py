@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 STANDIN = Path(__file__).parents[3] / "strataregula_standin"
+#: All imports are under the eyes of the probe, and tracing makes them slow.
+CONFIG = Config(probe="tracemalloc" if native_obstacle() else "native")
 LIBRARIES = ["stand-in"]
 if importlib.util.find_spec("strataregula") is not None:
     LIBRARIES.append("real")
@@ -134,7 +136,7 @@ def told(patches: Patches) -> Iterator[Told]:
     meters = MeterProvider([reader], shutdown_on_exit=False)
     patches.apply()
     with recording(
-        Config(probe="tracemalloc" if native_obstacle() else "native"),
+        CONFIG,
         tracer_provider=tracers,
         meter_provider=meters,
     ):
