@@ -88,6 +88,15 @@ def test_all_that_there_is_is_measured(
         assert found.__module__ != "concurrent.futures.thread" or "submit" in vars(found)
 
 
+def test_what_is_imported_after_undoing_is_left_alone(library: Library, patches: Patches) -> None:
+    """Also where it was to be measured when it is imported; and it is, when that is asked again."""
+    patches.apply()
+    patches.undo()
+    assert not is_measured(vars(library.kernel.Kernel)["query"])
+    patches.apply()
+    assert is_measured(vars(library.kernel.Kernel)["query"])
+
+
 @pytest.mark.parametrize("imported_before", [True, False])
 def test_functions_are_replaced_where_they_were_imported_by_name(
     library: Library, patches: Patches, *, imported_before: bool

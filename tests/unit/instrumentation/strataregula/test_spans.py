@@ -97,6 +97,21 @@ def test_look_ups_are_those_of_the_stream(library: Library, told: Told) -> None:
     assert told.points("cache.misses") == {"expander": 13}
 
 
+def test_look_ups_are_counted_from_the_first_step(library: Library, told: Told) -> None:
+    """What another stream of the same expander has looked up before is not among them."""
+    expander = library.core__pattern_expander.EnhancedPatternExpander()
+    before = expander.expand_pattern_stream({"a": 1, "b": 2})
+    next(before)
+    for _ in range(2):
+        assert list(expander.expand_pattern_stream({"a": 1})) == [("a", 1)]
+    assert list(before) == [("b", 2)]
+    outer, *inner = (span.attributes or {} for span in told.spans)
+    hits, misses = semconv.STRATAREGULA_CACHE_HITS.name, semconv.STRATAREGULA_CACHE_MISSES.name
+    assert [(each[hits], each[misses]) for each in inner] == [(1, 0), (1, 0)]
+    # While it was open; those of the other streams are among them.
+    assert (outer[hits], outer[misses]) == (2, 2)
+
+
 def test_an_abandoned_stream_tells_what_it_has_given(library: Library, told: Told) -> None:
     """What was given and looked up until then, and no more."""
     scenarios.expand_abandoned(library)
