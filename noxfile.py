@@ -180,6 +180,27 @@ def e2e(session: nox.Session) -> None:
     )
 
 
+@nox.session(python=PYTHONS[:2], default=False)
+def strataregula(session: nox.Session) -> None:
+    """Measure the real strataregula, of which a checkout is given: ``-- PATH``."""
+    if len(session.posargs) != 1 or not Path(session.posargs[0], "strataregula").is_dir():
+        session.error("say where a checkout of strataregula is: nox -s strataregula -- PATH")
+    checkout = str(Path(session.posargs[0]).resolve())
+    install_wheel(session, "test", extras="cli,otlp,auto")
+    # What it needs beyond what it declares; and what its own tests need.
+    session.install("opentelemetry-distro", "jsonschema", "jsonpath-ng", "psutil", "pytest-asyncio")
+    # A copy, as building a package leaves files beside its source.
+    copy = Path(session.create_tmp()).resolve() / "strataregula"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git"))
+    session.install(str(copy))
+    # Two checkouts may say that they are of one version.
+    session.install("--force-reinstall", "--no-deps", str(copy))
+    session.run("pytest", "-p", "no:asyncio", "tests/unit/instrumentation/strataregula")
+    session.run("python", "tests/strataregula_suite/zero_code.py", checkout)
+    session.run("python", "tests/strataregula_suite/compare.py", checkout)
+
+
 def phoenix(session: nox.Session) -> Path:
     """Return a backend's program, whose many pinned packages want an environment of their own."""
     home = Path(session.create_tmp()).resolve() / "phoenix"

@@ -62,6 +62,14 @@ PARTS = (
         semconv.POOL_ATTRIBUTES,
         semconv.POOL_METRICS,
     ),
+    Part(
+        "Of strataregula",
+        "The spans of an instrumented strataregula carry these beside those above; see\n"
+        "[Strataregula](strataregula.md). Points carry the component, and those of plugins the "
+        "plugin's name.\nThey carry:",
+        semconv.STRATAREGULA_ATTRIBUTES,
+        semconv.STRATAREGULA_METRICS,
+    ),
 )
 
 

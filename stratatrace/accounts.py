@@ -44,7 +44,8 @@ class Account:
     """The ledger of one probe: its level, less what stratatrace itself has taken.
 
     It counts for the whole process: what other threads do while a thread is on a line is charged
-    there, and only one thread at a time can be on a line that is not the process's own.
+    there, and what is done there to the calls of other threads too. Only one thread at a time can
+    be on a line that is not the process's own.
 
     Thread-safe. The lock is reentrant because a garbage collection may run a finalizer, and that a
     measured function, inside any of these methods.
@@ -90,6 +91,9 @@ class Account:
                     self._leftovers.forget()
                 held_bytes = self._fold()
             line = tab.line = self._line if self.followed else self._base
+            tab.thread = threading.get_ident()
+            if line is not self._line:  # What came before is not this call's.
+                self._line.settle(held_bytes, self._base, self._follower)
             tab.top_bytes = held_bytes if line is self._line else line.level_bytes
             tab.base_bytes = tab.top_bytes - tab.net_bytes
             if looks_again:
@@ -108,7 +112,7 @@ class Account:
             try:
                 level_bytes = at_bytes = self._fold()
                 if line is not self._line:  # It stands where it was left; this may work for it.
-                    self._line.settle(level_bytes)
+                    self._line.settle(level_bytes, self._base, self._follower)
                     at_bytes = line.level_bytes
             except Exception:
                 tab.failed = True
@@ -228,7 +232,7 @@ class Account:
         try:
             if self._open:  # Else nobody asks, and the probe may have nothing to read.
                 left.level_bytes = self._fold()
-                left.settle(left.level_bytes)
+                left.settle(left.level_bytes, self._base, self._follower)
                 self._resume(line.level_bytes)
                 self._own_depth = 0
         except Exception:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stratatrace.typing import AttributeValue
 
 __all__ = [
+    "NO_CALL",
     "AnyCall",
     "Call",
     "annotate",
@@ -29,6 +30,7 @@ __all__ = [
     "begin_kept",
     "misplaced",
     "prepare",
+    "recorder_if_measuring",
 ]
 
 _logger = logging.getLogger("stratatrace")
@@ -44,7 +46,7 @@ def prepare(callsite: Callsite, *, keep: bool = False) -> AnyCall:
         keep: Measure it in full, and its heap whatever the sample ratio says: somebody will ask for
             its numbers.
     """
-    recorder = _recorder_unless_ending()
+    recorder = recorder_if_measuring()
     if recorder is None:
         return NO_CALL
     if recorder.thinnings is not None and not keep:
@@ -77,7 +79,7 @@ def begin(callsite: Callsite) -> Call | Tally | Thinning | PlainThinning:
 
 def begin_here(callsite: Callsite) -> AnyCall:
     """Return a call that is charged from now on, where nothing is compiled."""
-    recorder = _recorder_unless_ending()
+    recorder = recorder_if_measuring()
     if recorder is None:
         return NO_CALL
     if recorder.thinnings is not None:
@@ -100,7 +102,7 @@ def begin_kept(
         trace_heap: Measure the heap of this call whatever the sample ratio says.
         porous: Whether it can be suspended without a word to us: see `Window`.
     """
-    recorder = _recorder_unless_ending()
+    recorder = recorder_if_measuring()
     if recorder is None:
         return NO_CALL
     return _begin(recorder, callsite, attributes, trace_heap=trace_heap, porous=porous)
@@ -217,10 +219,11 @@ def misplaced(callsite: Callsite, doing: str) -> None:
         recorder.guard.caught(callsite, doing, error)
 
 
-def _recorder_unless_ending() -> Recorder | None:
-    """Return None when the interpreter ends, for which the compiled part looks by itself.
+def recorder_if_measuring() -> Recorder | None:
+    """Return who measures; None where nobody does.
 
-    Then threads have died, maybe with a lock in their hands: who waits for it, waits for ever.
+    That is so when the interpreter ends too, for which the compiled part looks by itself. Then
+    threads have died, maybe with a lock in their hands: who waits for it, waits for ever.
     """
     return None if sys.is_finalizing() else _recorder()
 

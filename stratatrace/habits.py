@@ -34,6 +34,11 @@ class Habit:
         self._debt += ratio - due
         return due
 
+    def taken(self, ratio: float) -> None:
+        """One was traced, due or not: it is of the share, but does not use it up far beforehand."""
+        if ratio < 1:
+            self._debt = max(self._debt, 0) + ratio - 1
+
 
 class Habits:
     """Those of all callsites."""

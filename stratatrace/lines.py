@@ -22,6 +22,7 @@ class Tab:
         "number",
         "open",
         "peak_bytes",
+        "thread",
         "top_bytes",
     )
 
@@ -41,6 +42,8 @@ class Tab:
         #: On which it is open, and how many were opened there when it was.
         self.line: Line | None = None
         self.number = 0
+        #: That opened it.
+        self.thread = 0
 
 
 class Line:
@@ -101,30 +104,47 @@ class Line:
         below = tabs[position - 1]
         below.top_bytes = max(below.top_bytes, tab.top_bytes)
 
-    def settle(self, level_bytes: int) -> None:
+    def settle(self, level_bytes: int, base: Line, thread: int) -> None:
         """Charge what was run up since this was last done to whom this line works for.
+
+        And to other threads' calls, which cannot be told from it: it is better that they have too
+        much than too little.
 
         Args:
             level_bytes: Where it stands.
+            base: The line of all threads that are on no other.
+            thread: The thread that is on this one.
         """
         net_bytes = level_bytes - self.charged_bytes
         rise_bytes = self.top_bytes - self.charged_bytes
         self.charged_bytes = self.top_bytes = level_bytes
-        line = self
+        line, told = self, self is base
         while (client := line.client) is not None:
-            if client.charge(line.client_tab, net_bytes, rise_bytes):
+            others_of = thread if client is base else None
+            told = told or client is base
+            if client.charge(line.client_tab, net_bytes, rise_bytes, others_of):
                 line = client
             else:  # Nothing is open there any more: whom it worked for itself still has us.
                 line.client, line.client_tab = client.client, client.client_tab
+        if not told:
+            base.charge(0, net_bytes, rise_bytes, thread)
 
-    def charge(self, last: int, net_bytes: int, rise_bytes: int) -> bool:
-        """Charge somebody else's stretch to the tabs that were opened up to *last*.
+    def charge(
+        self, last: int, net_bytes: int, rise_bytes: int, others_of: int | None = None
+    ) -> bool:
+        """Charge another line's stretch to the tabs that were opened up to *last*.
 
         Tops are levels of this line, which did not move: what they say so far is kept, and they
         begin anew.
 
+        Args:
+            last: The number of a tab.
+            net_bytes: What was run up in it.
+            rise_bytes: The highest that it stood above its beginning.
+            others_of: Charge also all tabs that another thread than this one has opened.
+
         Returns:
-            Whether there are such tabs.
+            Whether there are tabs up to *last*.
         """
         level_bytes = top_bytes = self.level_bytes
         charged = False
@@ -132,8 +152,8 @@ class Line:
             top_bytes = max(tab.top_bytes, top_bytes)
             tab.peak_bytes = max(tab.peak_bytes, top_bytes - tab.base_bytes)
             tab.top_bytes = level_bytes
-            if tab.number <= last:
-                charged = True
+            charged = charged or tab.number <= last
+            if tab.number <= last or others_of not in {None, tab.thread}:
                 tab.peak_bytes = max(tab.peak_bytes, level_bytes - tab.base_bytes + rise_bytes)
                 tab.base_bytes -= net_bytes
         return charged

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratatrace.measurement import Callsite, Measurement, error_type_of
 from stratatrace.windows import TimedWindow, Window
@@ -32,6 +32,9 @@ class Call:
     """
 
     __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
+
+    #: What an instance takes; its owner drops it when it is finished.
+    own_bytes: ClassVar[int]
 
     def __init__(self, recorder: Recorder, callsite: Callsite) -> None:
         self._recorder = recorder
@@ -79,7 +82,7 @@ class Call:
 
     def resume(self) -> None:
         """A step begins: the span is current, and the call is charged from here."""
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if sys.is_finalizing():  # See `recorder_if_measuring`.
             return
         if self._generation != self._recorder.generation:
             self._window = None  # Suspended before a fork: only its parent goes on measuring.
@@ -100,7 +103,7 @@ class Call:
 
     def suspend(self) -> None:
         """The step has ended."""
-        if not sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if not sys.is_finalizing():  # See `recorder_if_measuring`.
             self._recorder.unhold(self._pause())
 
     def _pause(self) -> object:
@@ -133,7 +136,7 @@ class Call:
             error: The exception that ended it, where one did.
             keep: Whether to leave the numbers in `kept`.
         """
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if sys.is_finalizing():  # See `recorder_if_measuring`.
             return
         held = self._pause() if self._running else None
         if held is None:
@@ -143,7 +146,7 @@ class Call:
                 self._tell(error, keep=keep)
             self._window = self._scope = None
         finally:
-            self._recorder.unhold(held, dropped_bytes=_CALL_BYTES[type(self)])
+            self._recorder.unhold(held, dropped_bytes=self.own_bytes)
 
     def _tell(self, error: BaseException | None, *, keep: bool) -> None:
         began = self._recorder.work.begin()
@@ -160,8 +163,8 @@ class Call:
         except Exception:
             recorder.guard.caught(callsite, "close a window")
         try:
-            numbers = self._window.numbers() if self._window is not None else {}
-            measurement = Measurement(callsite=callsite, error_type=error_type_of(error), **numbers)
+            numbers, error_type = self._numbers(), self._error_type(error)
+            measurement = Measurement(callsite=callsite, error_type=error_type, **numbers)
         except Exception:
             recorder.guard.caught(callsite, "add up a call")
             measurement = Measurement(callsite=callsite)
@@ -173,6 +176,14 @@ class Call:
                 recorder.guard.caught(callsite, f"hand a measurement to {type(sink).__name__}")
         if keep:
             self.kept = measurement
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return the numbers of the call, by the fields of its Measurement."""
+        return self._window.numbers() if self._window is not None else {}
+
+    def _error_type(self, error: BaseException | None) -> str | None:
+        """Return what is told of how the call has ended; None where it has not failed."""
+        return error_type_of(error)
 
 
 class GovernedCall(Call):
@@ -227,7 +238,7 @@ class GovernedCall(Call):
 
     def suspend(self) -> None:
         """The step has ended."""
-        if sys.is_finalizing():  # See `_recorder_unless_ending`.
+        if sys.is_finalizing():  # See `recorder_if_measuring`.
             return
         held = self._pause()
         if self._timed is not None:
@@ -244,8 +255,8 @@ class GovernedCall(Call):
         self._timed = None
 
 
-#: What the Call takes that its owner drops when it is finished.
-_CALL_BYTES = {kind: sys.getsizeof(kind.__new__(kind)) for kind in (Call, GovernedCall)}
+for _kind in (Call, GovernedCall):
+    _kind.own_bytes = sys.getsizeof(_kind.__new__(_kind))
 
 
 class _NoCall(Call):

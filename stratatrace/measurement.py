@@ -104,8 +104,8 @@ class Measurement:
     gc_reclaimed_bytes: int | None = None
     #: 0 (wasteful) to 100, by the configured scorer; None with neither budget nor baseline.
     efficiency_score: float | None = None
-    #: Qualified name of the exception that ended the call; None when it returned, was cancelled or
-    #: was closed early.
+    #: Qualified name of the exception that ended the call, or ``failed_result`` where it returned a
+    #: value that says it has failed; None when it returned, was cancelled or was closed early.
     error_type: str | None = None
     #: The probability with which this call was chosen to be measured, where it was below 1: it
     #: stands for ``1 / sample_ratio`` calls. None where it stands for itself alone.

@@ -91,6 +91,8 @@ class PatchTable:
         self.open = True
         self._originals: list[tuple[Any, str, Any, Any]] = []
         self._endings: list[Callable[[], object]] = []
+        # What went to every module that had it, and what was there.
+        self._everywhere: list[tuple[Any, Any]] = []
 
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
         """Set an attribute of a module or class, and remember what was there.
@@ -104,6 +106,11 @@ class PatchTable:
         self._originals.append((owner, name, original, replacement))
         setattr(owner, name, replacement)
 
+    def replace_everywhere(self, original: Any, replacement: Any) -> None:
+        """Put *replacement* in the place of a function in every module that imported it by name."""
+        _rebind(original, replacement)
+        self._everywhere.append((replacement, original))
+
     def at_undo(self, ending: Callable[[], object]) -> None:
         """Have something done when all is put back."""
         self._endings.append(ending)
@@ -111,7 +118,9 @@ class PatchTable:
     def undo(self) -> None:
         """Put back the very objects that were there, the latest first, and replace no more.
 
-        What somebody else has replaced since stays, as theirs is on top of ours.
+        What somebody else has replaced since stays, as theirs is on top of ours. Modules that have
+        imported by name what was put in the place of a function meanwhile have the function
+        afterwards.
         """
         self.open = False
         while self._endings:
@@ -128,6 +137,17 @@ class PatchTable:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+        while self._everywhere:
+            _rebind(*self._everywhere.pop())
+
+
+def _rebind(old: Any, new: Any) -> None:
+    for module in tuple(sys.modules.values()):
+        # Not by getattr: a module may import what it is asked for.
+        if isinstance(module, types.ModuleType):
+            for name, value in tuple(vars(module).items()):
+                if value is old:
+                    vars(module)[name] = new
 
 
 def profile_by_pattern(

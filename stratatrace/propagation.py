@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stratatrace.patching import PatchTable
     from stratatrace.typing import Pipeline
 
-__all__ = ["propagate", "propagate_all"]
+__all__ = ["carrying", "propagate", "propagate_all"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -211,6 +211,21 @@ def _injected(current: Context) -> dict[str, str]:
     except Exception:
         _logger.warning("stratatrace: the trace is not carried to workers", exc_info=True)
     return carrier
+
+
+def carrying(executor: type[E]) -> type[E]:
+    """Return a subclass of an executor whose work joins the trace of who submits it.
+
+    For a library whose own executor it is; see `propagate` for what is carried.
+    """
+
+    def submit(self: Any, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        future: Future[R] = executor.submit(self, _carried(fn), *args, **kwargs)
+        return future
+
+    kept = ("__module__", "__qualname__", "__doc__")
+    names = {name: getattr(executor, name) for name in kept}
+    return cast("type[E]", type(executor.__name__, (executor,), {**names, "submit": submit}))
 
 
 def _extracted(carrier: dict[str, str]) -> Context:

@@ -145,9 +145,14 @@ class Recorder:
         ratio = callsite.sample_ratio
         if ratio is None:
             ratio = self._trace_ratio
-        if ratio and heap.charging:
-            return True  # Tracing is on for an outer call: the numbers are there for the taking.
-        return bool(ratio) and self.habits.of(callsite).due(ratio)
+        if not ratio:
+            return False
+        habit = self.habits.of(callsite)
+        if not heap.charging:
+            return habit.due(ratio)
+        # Tracing is on for an outer call: the numbers are there for the taking.
+        habit.taken(ratio)
+        return True
 
     def _make_tallies(self, sinks: tuple[Sink, ...]) -> Tallies | None:
         """Return the tallies; None where each call is told one by one, or without compiled code."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import wrapt
 
 from stratatrace.calls import begin, begin_here, prepare
+from stratatrace.noting import begin_with, noted_call
 from stratatrace.probes import count_arrays, native_obstacle
 from stratatrace.recorder import active
 from stratatrace.stepping import Owned, Stepwise, async_items, named, steps
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from stratatrace.calls import Call
     from stratatrace.measurement import Callsite
+    from stratatrace.noting import Notes
 
 __all__ = [
     "MeasuredFunction",
@@ -104,30 +106,45 @@ def _remade_by(again: tuple[Any, ...], wrapper: W) -> W:
     return wrapper
 
 
-def measured(target: Callable[..., Any], callsite: Callsite) -> MeasuredFunction:
+def measured(
+    target: Callable[..., Any], callsite: Callsite, notes: type[Notes] | None = None
+) -> MeasuredFunction:
     """Return *target*, measured at every call.
 
     Args:
         target: Any callable but a class.
         callsite: How its calls are described.
+        notes: What is noted of each call beside its memory.
     """
     kind = kind_of(target)
-    again = (measured, callsite)
+    again = (measured, callsite) if notes is None else (measured, callsite, notes)
     if kind != "function" or _CompiledFunction is None:
-        return wrapped(target, _CALLS[kind](target, callsite), again, MeasuredFunction)
+        if notes is None:
+            call = _CALLS[kind](target, callsite)
+        else:
+            call = noted_call(kind, target, callsite, notes)
+        return wrapped(target, call, again, MeasuredFunction)
     wrapper = _remade_by(again, _CompiledFunction(target, _never_called))
-    _counters.connect(wrapper, target, callsite)
+    if notes is None:
+        _counters.connect(wrapper, target, callsite)
+    else:
+        _counters.connect(wrapper, target, callsite, begin_with(callsite, notes))
     return wrapper
 
 
-def measured_member(member: Any, describe: Callable[[Callable[..., Any]], Callsite]) -> Any:
+def measured_member(
+    member: Any,
+    describe: Callable[[Callable[..., Any]], Callsite],
+    notes: type[Notes] | None = None,
+) -> Any:
     """Return a member of a class or module, measured, in the descriptor that it came in.
 
     Args:
         member: A function, or a classmethod, staticmethod or property around functions.
         describe: Makes the callsite of each function.
+        notes: What is noted of each call beside its memory.
     """
-    return wrapped_member(member, lambda target: measured(target, describe(target)))
+    return wrapped_member(member, lambda target: measured(target, describe(target), notes))
 
 
 def wrapped_member(member: Any, wrap: Callable[[Callable[..., Any]], Any]) -> Any:
@@ -211,9 +228,11 @@ def _coroutine(target: Callable[..., Any], callsite: Callsite) -> Callable[..., 
 
 
 def _generator(target: Callable[..., Any], callsite: Callsite) -> Callable[..., Any]:
+    start = partial(prepare, callsite)
+
     def __call__(_self: object, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         inner = target(*args, **kwargs)
-        return named(steps(inner, None, callsite), inner) if active.enabled else inner
+        return named(steps(inner, None, start), inner) if active.enabled else inner
 
     return __call__
 

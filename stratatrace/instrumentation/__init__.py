@@ -1,4 +1,6 @@
-"""Measuring programs that do not know of it: OpenTelemetry's instrumentor, and what it reads.
+"""Measuring programs that do not know of it: OpenTelemetry instrumentors.
+
+One is for all programs; a package beside it is for each library that is measured closely.
 
 OpenTelemetry's own package for instrumentors is an extra (``stratatrace[auto]``), and is imported
 when the instrumentor is asked for.

@@ -559,6 +559,7 @@ module_exec(PyObject *module)
         {&name_stay, "_stratatrace_stay"},
         {&name_class, "__class__"},   {&text_exact, "exact"},       {&text_process, "process"},
         {&text_native, "native"},     {&text_hwm, "hwm"},
+        {&name_returned, "returned"},
     };
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(

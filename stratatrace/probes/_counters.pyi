@@ -68,8 +68,17 @@ def set_gate(switch: object, begin: Callable[[Any], Any], /) -> None: ...
 
 # The subclass of a type whose instances, once connected, call their target between `begin` and the
 # `finish` of what that returned. Arguments are passed on as they come, with no tuple made of them.
+# With a *begin* of its own, that is called in place of the gate's: it takes the arguments, as a
+# tuple and a dictionary or None, and returns a call that has begun, or None. The call's `returned`
+# is told the result.
 def callable_type(base: type[_T], /) -> type[_T]: ...
-def connect(instance: object, target: Callable[..., Any], callsite: object, /) -> None: ...
+def connect(
+    instance: object,
+    target: Callable[..., Any],
+    callsite: object,
+    begin: Callable[[tuple[Any, ...], dict[str, Any] | None], Any] = ...,
+    /,
+) -> None: ...
 
 # In a forked child: no tab is open, and calls from before are the parent's to tell of.
 def after_fork_in_child() -> None: ...

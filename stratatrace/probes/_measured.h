@@ -15,12 +15,13 @@ typedef struct {
     vectorcallfunc vectorcall;
     PyObject *target;   /* What is called. */
     PyObject *callsite; /* What `begin` is told. */
+    PyObject *begin;    /* NULL, or what begins its calls instead: it is told their arguments. */
     PyObject *thinning; /* Of the calls that are not measured: the latest that `begin` knew of, or NULL. */
 } Measured;
 
 static PyObject *gate_switch; /* Its attribute `enabled` tells whether to measure at all. */
 static PyObject *gate_begin;  /* Takes a callsite; returns its Tally, a call that has begun, or its Thinning. */
-static PyObject *name_enabled, *name_finish, *name_resume, *name_suspend;
+static PyObject *name_enabled, *name_finish, *name_resume, *name_returned, *name_suspend;
 
 /* Levels of recursion that our own work may take. */
 #define ROOM 64
@@ -63,9 +64,46 @@ remember_thinning(Measured *mine, PyObject *thinning)
     }
 }
 
+/* What a call was told that it is called with. It goes when the call has ended: it was made before the call
+   began, and must not be among what that frees. */
+typedef struct {
+    PyObject *positional, *named;
+} Told;
+
+/* Begin a call that is told what it is called with: a tuple, and a dictionary or None. */
+static PyObject *
+begin_told(PyObject *begin, PyObject *const *args, size_t count, PyObject *names, Told *told)
+{
+    Py_ssize_t positional = PyVectorcall_NARGS(count);
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    heap_hold(&heap_account);
+    told->positional = PyTuple_New(positional);
+    told->named = named == 0 ? Py_NewRef(Py_None) : PyDict_New();
+    int failed = told->positional == NULL || told->named == NULL;
+    for (Py_ssize_t i = 0; !failed && i < positional; i++) {
+        PyTuple_SET_ITEM(told->positional, i, Py_NewRef(args[i]));
+    }
+    for (Py_ssize_t i = 0; !failed && i < named; i++) {
+        failed = PyDict_SetItem(told->named, PyTuple_GET_ITEM(names, i), args[positional + i]) < 0;
+    }
+    heap_unhold(&heap_account, 0);
+    return failed ? NULL : PyObject_CallFunctionObjArgs(begin, told->positional, told->named, NULL);
+}
+
+static void
+drop_told(Told *told)
+{
+    if (told->positional != NULL || told->named != NULL) {
+        heap_hold(&heap_account);
+        Py_XDECREF(told->positional);
+        Py_XDECREF(told->named);
+        heap_unhold(&heap_account, 0);
+    }
+}
+
 /* Return the call, a new reference; None where nothing is measured. */
 static PyObject *
-begin_call(Measured *mine)
+begin_call(Measured *mine, PyObject *const *args, size_t count, PyObject *names, Told *told)
 {
     PyObject *enabled = PyObject_GetAttr(gate_switch, name_enabled);
     if (enabled == NULL) {
@@ -83,7 +121,8 @@ begin_call(Measured *mine)
         return Py_NewRef(Py_None);
     }
     int64_t began = thinned ? monotonic_ns() : 0;
-    PyObject *call = PyObject_CallOneArg(gate_begin, mine->callsite);
+    PyObject *call = mine->begin == NULL ? PyObject_CallOneArg(gate_begin, mine->callsite)
+                                         : begin_told(mine->begin, args, count, names, told);
     if (call != NULL && Py_IS_TYPE(call, tally_type)) {
         Tally *tally = (Tally *)call;
         call = tally_begin((PyObject *)tally, NULL);
@@ -168,15 +207,26 @@ measured_call(PyObject *self, PyObject *const *args, size_t count, PyObject *nam
     }
     int32_t own_depth = heap_account.own_depth;
     PyObject *target = Py_NewRef(mine->target), *result = NULL;
-    PyObject *call = begin_call(mine);
+    int noted = mine->begin != NULL;
+    Told told = {NULL, NULL};
+    PyObject *call = begin_call(mine, args, count, names, &told);
     if (call != NULL) {
         result = PyObject_Vectorcall(target, args, count, names);
+    }
+    if (noted && result != NULL && call != Py_None) {
+        /* Where there is no room for it, it is not told of. */
+        PyObject *answer = PyObject_CallMethodOneArg(call, name_returned, result);
+        if (answer == NULL && !had_no_room()) {
+            Py_CLEAR(result);
+        }
+        Py_XDECREF(answer);
     }
     if (call != NULL && call != Py_None) {
         result = leave_step(call, 1, result);
     }
     heap_return_to(own_depth);
     Py_XDECREF(call);
+    drop_told(&told);
     Py_DECREF(target);
     return result;
 }
@@ -252,6 +302,7 @@ counters_callable_type(PyObject *Py_UNUSED(module), PyObject *base)
     PyMemberDef members[] = {
         {"_self_target", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, target), 0, NULL},
         {"_self_callsite", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, callsite), 0, NULL},
+        {"_self_begin", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, begin), 0, NULL},
         {"_self_thinning", T_OBJECT_EX, offset + (Py_ssize_t)offsetof(Measured, thinning), 0, NULL},
         {"__vectorcalloffset__", T_PYSSIZET, offset + (Py_ssize_t)offsetof(Measured, vectorcall),
          READONLY, NULL},
@@ -272,8 +323,8 @@ counters_callable_type(PyObject *Py_UNUSED(module), PyObject *base)
 static PyObject *
 counters_connect(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *self, *target, *callsite;
-    if (!PyArg_ParseTuple(args, "OOO:connect", &self, &target, &callsite)) {
+    PyObject *self, *target, *callsite, *begin = NULL;
+    if (!PyArg_ParseTuple(args, "OOO|O:connect", &self, &target, &callsite, &begin)) {
         return NULL;
     }
     const PyTypeObject *type = Py_TYPE(self);
@@ -286,6 +337,7 @@ counters_connect(PyObject *Py_UNUSED(module), PyObject *args)
     Measured *mine = measured_of(self);
     Py_XSETREF(mine->target, Py_NewRef(target));
     Py_XSETREF(mine->callsite, Py_NewRef(callsite));
+    Py_XSETREF(mine->begin, Py_XNewRef(begin));
     mine->vectorcall = measured_call;
     Py_RETURN_NONE;
 }

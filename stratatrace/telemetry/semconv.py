@@ -18,6 +18,9 @@ __all__ = [
     "SPAN_ATTRIBUTES",
     "STORE_ATTRIBUTES",
     "STORE_METRICS",
+    "STRATAREGULA_ATTRIBUTES",
+    "STRATAREGULA_METRICS",
+    "STRATAREGULA_METRIC_ATTRIBUTES",
     "Attribute",
     "Metric",
 ]
@@ -52,7 +55,11 @@ FUNCTION_NAME = Attribute("code.function.name", "string", "Fully qualified name 
 FILE_PATH = Attribute("code.file.path", "string", "Source file of the function.")
 LINE_NUMBER = Attribute("code.line.number", "int", "Line of the definition, from 1.")
 ERROR_TYPE = Attribute(
-    "error.type", "string", "Qualified name of the exception that ended the call.", "error_type"
+    "error.type",
+    "string",
+    "Qualified name of the exception that ended the call; `failed_result` where it returned a "
+    "value that says it has failed.",
+    "error_type",
 )
 CALLSITE = Attribute(
     "stratatrace.callsite", "string", "The name that the user gave, where one was given."
@@ -539,6 +546,150 @@ POOL_METRICS = (
     POOL_DISCARDED,
     POOL_LEAKED,
     POOL_SAVED,
+)
+
+STRATAREGULA_COMPONENT = Attribute(
+    "stratatrace.strataregula.component",
+    "string",
+    "The part of strataregula: `compiler`, `expander`, `stream`, `index`, `plugins`, `json` or "
+    "`kernel`.",
+)
+STRATAREGULA_PATTERNS = Attribute(
+    "stratatrace.strataregula.patterns", "int", "Patterns that are to be expanded."
+)
+STRATAREGULA_EXPANSIONS = Attribute(
+    "stratatrace.strataregula.expansions", "int", "What they were expanded to."
+)
+STRATAREGULA_CACHE_HITS = Attribute(
+    "stratatrace.strataregula.cache.hits",
+    "int",
+    "Look-ups that found something in the expander's or the kernel's cache.",
+)
+STRATAREGULA_CACHE_MISSES = Attribute(
+    "stratatrace.strataregula.cache.misses", "int", "Look-ups that found nothing there."
+)
+STRATAREGULA_INPUT_SIZE = Attribute(
+    "stratatrace.strataregula.input.size", "int", "Size of the file that is read, in bytes."
+)
+STRATAREGULA_ENTRIES = Attribute(
+    "stratatrace.strataregula.entries", "int", "Entries on the first level of what was read."
+)
+STRATAREGULA_OUTPUT_SIZE = Attribute(
+    "stratatrace.strataregula.output.size", "int", "Characters of the text that was made."
+)
+STRATAREGULA_TEMPLATE = Attribute(
+    "stratatrace.strataregula.template", "string", "Name of the template: the format of the output."
+)
+STRATAREGULA_ITEMS = Attribute(
+    "stratatrace.strataregula.items", "int", "Documents that are processed side by side."
+)
+STRATAREGULA_CHUNKS = Attribute(
+    "stratatrace.strataregula.chunks", "int", "Results of chunks that were delivered."
+)
+STRATAREGULA_ERRORS = Attribute(
+    "stratatrace.strataregula.errors", "int", "Results that carry an error."
+)
+STRATAREGULA_PROVIDER = Attribute(
+    "stratatrace.strataregula.index.provider", "string", "Name of the index's provider."
+)
+STRATAREGULA_FILES = Attribute(
+    "stratatrace.strataregula.files", "int", "Files that are searched, or that were found."
+)
+STRATAREGULA_MATCHES = Attribute(
+    "stratatrace.strataregula.matches", "int", "What a search or a query has found."
+)
+STRATAREGULA_PLUGIN = Attribute(
+    "stratatrace.strataregula.plugin.name", "string", "Name of the plugin."
+)
+STRATAREGULA_PLUGINS = Attribute(
+    "stratatrace.strataregula.plugins", "int", "Plugins that were found or loaded."
+)
+STRATAREGULA_FROM = Attribute(
+    "stratatrace.strataregula.format.from", "string", "Name of the format that is read."
+)
+STRATAREGULA_TO = Attribute(
+    "stratatrace.strataregula.format.to", "string", "Name of the format that is written."
+)
+STRATAREGULA_SCHEMA = Attribute(
+    "stratatrace.strataregula.schema", "string", "Name of the schema that is validated by."
+)
+STRATAREGULA_VIEW = Attribute(
+    "stratatrace.strataregula.view", "string", "Name of the view of the kernel that is asked for."
+)
+STRATAREGULA_PASSES = Attribute(
+    "stratatrace.strataregula.passes", "int", "Passes that the kernel applies."
+)
+
+#: What only the spans of an instrumented strataregula carry.
+STRATAREGULA_ATTRIBUTES = (
+    STRATAREGULA_COMPONENT,
+    STRATAREGULA_PATTERNS,
+    STRATAREGULA_EXPANSIONS,
+    STRATAREGULA_CACHE_HITS,
+    STRATAREGULA_CACHE_MISSES,
+    STRATAREGULA_INPUT_SIZE,
+    STRATAREGULA_ENTRIES,
+    STRATAREGULA_OUTPUT_SIZE,
+    STRATAREGULA_TEMPLATE,
+    STRATAREGULA_ITEMS,
+    STRATAREGULA_CHUNKS,
+    STRATAREGULA_ERRORS,
+    STRATAREGULA_PROVIDER,
+    STRATAREGULA_FILES,
+    STRATAREGULA_MATCHES,
+    STRATAREGULA_PLUGIN,
+    STRATAREGULA_PLUGINS,
+    STRATAREGULA_FROM,
+    STRATAREGULA_TO,
+    STRATAREGULA_SCHEMA,
+    STRATAREGULA_VIEW,
+    STRATAREGULA_PASSES,
+)
+
+STRATAREGULA_PATTERN_COUNT = Metric(
+    "stratatrace.strataregula.patterns", "Counter", "{pattern}", "Patterns that were expanded."
+)
+STRATAREGULA_EXPANSION_COUNT = Metric(
+    "stratatrace.strataregula.expansions",
+    "Counter",
+    "{expansion}",
+    "What patterns were expanded to.",
+)
+STRATAREGULA_HIT_COUNT = Metric(
+    "stratatrace.strataregula.cache.hits",
+    "Counter",
+    "{hit}",
+    "Look-ups that found something in the expander's or the kernel's cache.",
+)
+STRATAREGULA_MISS_COUNT = Metric(
+    "stratatrace.strataregula.cache.misses",
+    "Counter",
+    "{miss}",
+    "Look-ups that found nothing there.",
+)
+STRATAREGULA_CHUNK_COUNT = Metric(
+    "stratatrace.strataregula.chunks", "Counter", "{chunk}", "Results of chunks."
+)
+STRATAREGULA_ERROR_COUNT = Metric(
+    "stratatrace.strataregula.errors", "Counter", "{error}", "Results that carry an error."
+)
+STRATAREGULA_PLUGIN_MEMORY = Metric(
+    "stratatrace.strataregula.plugin.memory",
+    "UpDownCounter",
+    "By",
+    "Heap that plugins keep of what loading them took, by name of the plugin.",
+)
+
+#: What their points carry: the component, and of plugins the name.
+STRATAREGULA_METRIC_ATTRIBUTES = (STRATAREGULA_COMPONENT, STRATAREGULA_PLUGIN)
+STRATAREGULA_METRICS = (
+    STRATAREGULA_PATTERN_COUNT,
+    STRATAREGULA_EXPANSION_COUNT,
+    STRATAREGULA_HIT_COUNT,
+    STRATAREGULA_MISS_COUNT,
+    STRATAREGULA_CHUNK_COUNT,
+    STRATAREGULA_ERROR_COUNT,
+    STRATAREGULA_PLUGIN_MEMORY,
 )
 
 #: Bounds of the histograms of times, in seconds: 10 microseconds to 40 s, each four times the last.

@@ -391,6 +391,36 @@ def test_a_plain_account_that_cannot_be_read_says_so() -> None:
     assert tab.failed
 
 
+def test_a_call_of_another_thread_has_what_cannot_be_told_from_its_own() -> None:
+    """Where only the process can be counted: all that is taken while it is open, and no more."""
+    memory = Plain()
+    account, tabs = memory.account, [PlainTab(), PlainTab()]
+    early, late = tabs
+
+    def in_thread(work: Callable[..., object], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args)
+        thread.start()
+        thread.join()
+
+    def step() -> None:
+        memory.use(1, 0)
+        in_thread(account.charge, late)
+        memory.use(2, 1)
+        in_thread(memory.release, late)
+        memory.use(4, 0)
+
+    outer = PlainTab()
+    account.charge(outer)
+    in_thread(account.charge, early)
+    account.run(account.line(), step)
+    in_thread(memory.release, early)
+    memory.use(8, 0)
+    memory.release(outer)
+    assert numbers(late) == (2, 3)
+    assert numbers(early) == (7, 7)
+    assert numbers(outer) == (15, 15)
+
+
 @pytest.mark.skipif(native_obstacle() is not None, reason="the compiled part is not here")
 class TestNativeLines:
     """What only lines of real threads can do."""

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from stratatrace import profile_memory, propagate
 from stratatrace.config import Config
+from stratatrace.propagation import carrying
 from stratatrace.recorder import active
 from stratatrace.testing import recording
 
@@ -209,6 +210,28 @@ def test_a_configuration_that_cannot_be_pickled_stays_here(
     assert "workers do not measure as this process does" in caplog.text
     assert pickle.loads(pickled)(1, second=2) == 3
     assert not active.configured
+
+
+def test_an_executor_that_carries_is_the_executor_that_it_is() -> None:
+    """Its work joins the trace of who submits it, and what it refuses it still refuses."""
+    executor = carrying(ThreadPoolExecutor)
+    assert issubclass(executor, ThreadPoolExecutor)
+    assert (executor.__name__, executor.__module__) == (
+        ThreadPoolExecutor.__name__,
+        ThreadPoolExecutor.__module__,
+    )
+    provider = TracerProvider(shutdown_on_exit=False)
+    with executor(max_workers=1) as pool:
+        with provider.get_tracer("test").start_as_current_span("outer") as span:
+            seen = pool.submit(trace.get_current_span).result()
+            added = pool.submit(pure, 1, second=2).result()
+            nothing: Any = None
+        refused = pool.submit(nothing)
+        assert seen.get_span_context() == span.get_span_context()
+        assert added == 3
+        assert isinstance(refused.exception(), TypeError)
+        assert pool.submit(trace.get_current_span).result() is trace.INVALID_SPAN
+    provider.shutdown()
 
 
 @pytest.mark.parametrize("breaks", ["inject", "extract"])

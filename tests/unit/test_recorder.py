@@ -82,7 +82,11 @@ def _traced(config: Config, calls: int, **options: Any) -> list[int]:
         for _ in range(calls):
             call()
     assert len(sink.measurements) == calls
-    return [n for n, m in enumerate(sink.measurements) if m.heap_net_bytes is not None]
+    return _numbers_of_traced(sink.measurements)
+
+
+def _numbers_of_traced(measurements: list[Measurement]) -> list[int]:
+    return [n for n, m in enumerate(measurements) if m.heap_net_bytes is not None]
 
 
 class TestSampling:
@@ -137,6 +141,23 @@ class TestSampling:
             profile_memory(name="around", sample_ratio=1)(never)()
         assert all(m.heap_net_bytes is not None for m in sink.of("inner"))
         assert sink.of("never")[0].heap_net_bytes is None
+
+    def test_what_was_traced_with_its_caller_is_of_its_own_share(self) -> None:
+        """Stages of a call are traced when it is, and not once more when it is not."""
+        with recording(Config(probe="tracemalloc", sample_ratio=0.1)) as sink:
+            stage: Callable[[], Any] = profile_memory(name="stage")(lambda: None)
+            often: Callable[[], Any] = profile_memory(name="often")(lambda: None)
+            outer: Callable[[], Any] = profile_memory(name="outer")(
+                lambda: (stage(), [often() for _ in range(50)])
+            )
+            for _ in range(21):
+                outer()
+        for name in ("outer", "stage"):
+            assert _numbers_of_traced(sink.of(name)) == [0, 10, 20], name
+        # What is called very often within a traced call has its own turn before long.
+        traced = _numbers_of_traced(sink.of("often"))
+        assert traced[:50] == list(range(50))
+        assert traced[50] < 75
 
     def test_a_call_that_is_not_traced_starts_no_tracing(self) -> None:
         """Nor does a span that is not sampled: a trace that nobody sees must cost no tracing."""

@@ -17,6 +17,7 @@ METRICS: tuple[semconv.Metric, ...] = (
     *semconv.CACHE_METRICS,
     *semconv.LAZY_METRICS,
     *semconv.POOL_METRICS,
+    *semconv.STRATAREGULA_METRICS,
 )
 OTHERS = (
     semconv.LOG_ATTRIBUTES,
@@ -24,6 +25,7 @@ OTHERS = (
     semconv.STORE_ATTRIBUTES,
     semconv.CACHE_ATTRIBUTES,
     semconv.POOL_ATTRIBUTES,
+    semconv.STRATAREGULA_ATTRIBUTES,
 )
 NAMES = [[a.name for a in each] for each in (semconv.SPAN_ATTRIBUTES, METRICS, *OTHERS)]
 UNITS = {"By", "s", "1", "By/s"}

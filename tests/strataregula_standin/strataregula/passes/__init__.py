@@ -1,0 +1,7 @@
+"""Passes of the kernel."""
+
+from __future__ import annotations
+
+from .intern import InternPass
+
+__all__ = ["InternPass"]
