@@ -1,0 +1,1 @@
+"""Strataregula, measured and made lighter without a change to its code."""
