@@ -22,6 +22,7 @@ __all__ = ["PatchTable", "Pattern", "profile_by_pattern"]
 _logger = logging.getLogger("stratatrace")
 # What measuring a call runs itself: measured, it would have to measure itself.
 _OWN_MODULES = frozenset({"opentelemetry", "stratatrace", "wrapt"})
+_NOTHING: Any = object()
 _MEMBERS = (types.FunctionType, classmethod, staticmethod)
 
 
@@ -87,15 +88,18 @@ class PatchTable:
         self._originals: list[tuple[Any, str, Any]] = []
 
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
-        """Set an attribute of a module or class, and remember the object that was there."""
-        self._originals.append((owner, name, vars(owner)[name]))
+        """Set an attribute of a module or class, and remember the object that was there, if any."""
+        self._originals.append((owner, name, vars(owner).get(name, _NOTHING)))
         setattr(owner, name, replacement)
 
     def undo(self) -> None:
         """Put back the very objects that were there, the latest first."""
         while self._originals:
             owner, name, original = self._originals.pop()
-            setattr(owner, name, original)
+            if original is _NOTHING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
 
 
 def profile_by_pattern(patterns: Iterable[Pattern], *, script: str | None = None) -> PatchTable:

@@ -11,11 +11,13 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
+from stratatrace.instrumentation.strataregula.optimize_modules import SeenModule
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
-__all__ = ["fast_safe_load"]
+__all__ = ["fast_yaml"]
 
 # What one of the two parsers refuses, or takes otherwise: tabs, breaks other than that of a line,
 # marks of the byte order, what cannot be printed, and directives.
@@ -36,11 +38,16 @@ class _DoubtfulError(Exception):
     """The document is not for the parser in C."""
 
 
-def fast_safe_load(yaml: ModuleType) -> Callable[[Any], Any] | None:
-    """Return a function that does what `yaml.safe_load` does; None where there is no C parser."""
-    bare = getattr(yaml, "safe_load", None)
-    if bare is None or not isinstance(getattr(yaml, "CSafeLoader", None), type):
+def fast_yaml(_module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return ``yaml`` with another `safe_load` for a module; None where there is no C parser."""
+    yaml = originals["yaml"]
+    if not isinstance(getattr(yaml, "CSafeLoader", None), type):
         return None
+    return {"yaml": SeenModule(yaml, safe_load=_fast_safe_load(yaml))}
+
+
+def _fast_safe_load(yaml: ModuleType) -> Callable[[Any], Any]:
+    bare = yaml.safe_load
 
     def safe_load(stream: Any) -> Any:
         if yaml.safe_load is bare and _is_plain(yaml):
