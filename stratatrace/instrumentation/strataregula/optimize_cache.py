@@ -52,7 +52,8 @@ class Expansions(MutableMapping[str, Any]):
 
     def __init__(self) -> None:
         self._held: dict[str, Any] = {}
-        self._items: dict[tuple[str, ...], tuple[str, ...]] = {}
+        #: What stood for a wildcard, by how many there were, the last time.
+        self._items: dict[int, tuple[str, ...]] = {}
         self._store: CompressedStore[int, Any] | None = None
         self._stored = 0
 
@@ -110,11 +111,23 @@ class Expansions(MutableMapping[str, Any]):
         value = next(iter(expansion.values()))
         if len(expansion) == 1 and pattern in expansion:
             return _Whole(expansion) if isinstance(value, (_Single, _Stored, _Whole)) else value
-        if all(each is value for each in expansion.values()):
-            items = _items_of(pattern, expansion)
+        if pattern.count(_WILDCARD) == 1 and len(set(map(id, expansion.values()))) == 1:
+            items = self._items_of(pattern, expansion)
             if items is not None:
-                return _Single(self._items.setdefault(items, items), value)
+                return _Single(items, value)
         return self._put_away(expansion)
+
+    def _items_of(self, pattern: str, expansion: dict[Any, Any]) -> tuple[str, ...] | None:
+        """Return what stands for the wildcard of a pattern; None where that is not all there is."""
+        keys, around = list(expansion), _around(pattern)
+        items = self._items.get(len(keys))  # Most probably what it was the last time.
+        if items is None or _keys_of(around, items) != keys:
+            before, after = map(len, around)
+            items = tuple(key[before : len(key) - after] for key in keys if type(key) is str)
+            if _keys_of(around, items) != keys:
+                return None
+            self._items[len(keys)] = items
+        return items
 
     def _put_away(self, expansion: dict[Any, Any]) -> Any:
         try:
@@ -135,8 +148,7 @@ class Expansions(MutableMapping[str, Any]):
     def _expansion(self, key: str, held: Any) -> Any:
         kind = type(held)
         if kind is _Single:
-            before, after = _around(_pattern_of(key))
-            return {f"{before}{item}{after}": held.value for item in held.items}
+            return dict.fromkeys(_keys_of(_around(_pattern_of(key)), held.items), held.value)
         if kind is _Stored and self._store is not None:
             return self._store[held.number]
         return held.expansion if kind is _Whole else {_pattern_of(key): held}
@@ -155,21 +167,9 @@ def _around(pattern: str) -> tuple[str, str]:
     return before, after
 
 
-def _items_of(pattern: str, expansion: dict[Any, Any]) -> tuple[str, ...] | None:
-    """Return what stands for the wildcard of a pattern; None where that is not all there is."""
-    if pattern.count(_WILDCARD) != 1:
-        return None
-    before, after = _around(pattern)
-    start, end = len(before), len(after)
-    items = tuple(
-        key[start : len(key) - end]
-        for key in expansion
-        if type(key) is str and key.startswith(before) and key.endswith(after)
-    )
-    same = len(items) == len(expansion) and all(
-        len(key) == start + len(item) + end for key, item in zip(expansion, items, strict=True)
-    )
-    return items if same else None
+def _keys_of(around: tuple[str, str], items: tuple[str, ...]) -> list[str]:
+    before, after = around
+    return [f"{before}{item}{after}" for item in items]
 
 
 def remember_compactly(_module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any]:
