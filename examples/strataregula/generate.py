@@ -2,8 +2,10 @@
 
     python generate.py FOLDER --patterns 100000
 
-The same options write the same bytes, on every machine. Compile what was written with
-``sr compile --traffic FOLDER/traffic.yaml --prefectures FOLDER/prefectures.yaml --out compiled.py``.
+The same options write the same bytes, on every machine. To compile what was written::
+
+    cd FOLDER
+    sr compile --traffic traffic.yaml --prefectures prefectures.yaml --out compiled.py
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ REGIONS = {
     "shikoku": "tokushima kagawa ehime kochi",
     "kyushu": "fukuoka saga nagasaki kumamoto oita miyazaki kagoshima okinawa",
 }
-WORDS = "amber birch cedar delta ember fjord grove heron iris juniper karst lagoon maple".split()
+WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "iris", "karst")
 SERVICES = ["edge", "service-hub", "corebrain", "gateway", "api", "web"]
 ROLES = ["gateway", "processor", "worker", "storage", "monitor"]
 

@@ -2,7 +2,8 @@
 
 Strataregula's `PatternCache` keeps the dictionary of each expansion. Here a pattern without
 wildcards is its value, and one with a single wildcard its value and what stood for the wildcard,
-which thousands have in common. All others are held compressed, and past a bound in a temporary file.
+which thousands have in common. All others are held compressed, and past a bound in a temporary
+file.
 
 Nothing is forgotten that the original would remember: how many entries it has is part of what is
 generated, and what it remembers may differ from what a pattern expands to by now.
@@ -48,7 +49,7 @@ class _Whole(NamedTuple):
 
 
 class Expansions(MutableMapping[str, Any]):
-    """A mapping from ``pattern:hash`` to expansions, which are made anew when they are asked for."""
+    """A mapping from ``pattern:hash`` to expansions, each made anew when it is asked for."""
 
     def __init__(self) -> None:
         self._held: dict[str, Any] = {}
@@ -72,7 +73,7 @@ class Expansions(MutableMapping[str, Any]):
             return default
         try:
             return self._expansion(key, held)
-        except Exception:  # noqa: BLE001 -- what cannot be read any more is expanded again
+        except Exception:  # What cannot be read any more is expanded again
             return default
 
     def __delitem__(self, key: str) -> None:
@@ -141,7 +142,7 @@ class Expansions(MutableMapping[str, Any]):
                 )
             self._stored += 1
             self._store[self._stored] = expansion
-        except Exception:  # noqa: BLE001 -- it cannot be pickled, or there is no place for a file
+        except Exception:  # It cannot be pickled, or there is no place for a file
             return _Whole(expansion)
         return _Stored(self._stored)
 

@@ -1,7 +1,7 @@
 """The switch ``chunks``: large inputs are expanded in chunks that become smaller under pressure.
 
-Strataregula makes ten chunks of any input, and sorts the patterns of each. A chunk is sorted here as
-it is there, and then expanded in parts: what is generated does not depend on how many there are.
+Strataregula makes ten chunks of any input, and sorts the patterns of each. A chunk is sorted here
+as it is there, and then expanded in parts: what is generated does not depend on how many there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The switch ``json``: a large JSON file is read as a stream, and its text is never there as a whole.
+"""The switch ``json``: a large JSON file is read as a stream; its text is never there as a whole.
 
 Only what ijson's parser in C and the standard library are known to take alike is read so. All else,
 errors before all, is left to the function that was there before, from the beginning.
@@ -22,8 +22,8 @@ __all__ = ["streaming_json"]
 #: Below that, the text of a file is nothing to be spared.
 LARGE_BYTES = 1_000_000
 
-# White space to ijson and not to json, a byte order mark, and halves of surrogate pairs, which ijson
-# replaces. A part that ends within such an escape is looked at with the next.
+# White space to ijson and not to json, a byte order mark, and halves of surrogate pairs, which
+# ijson replaces. A part that ends within such an escape is looked at with the next.
 _DOUBTFUL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbb\xbf|\\u[dD][89a-fA-F]")
 _LONGEST = 4
 # json recurses, and where it gives up is part of what it does.
@@ -37,7 +37,7 @@ class _DoubtfulError(Exception):
 
 def streaming_json(_module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return ``json`` with another `load` for a module; None where ijson has no parser in C."""
-    import ijson  # noqa: PLC0415 -- of an extra
+    import ijson  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
 
     if ijson.backend != "yajl2_c":
         return None  # The others take many times as long.
@@ -52,7 +52,7 @@ def _streaming_load(json: ModuleType, ijson: ModuleType) -> Callable[..., Any]:
         if json.load is bare and not options and _is_large(file):
             try:
                 loaded = _load(ijson, _Checked(file.buffer))
-            except Exception:  # noqa: BLE001 -- what it was is told by the one that was there
+            except Exception:  # What it was is told by the one that was there
                 file.seek(0)
             else:
                 file.seek(0, os.SEEK_END)

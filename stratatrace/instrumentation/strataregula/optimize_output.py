@@ -11,24 +11,27 @@ only a compiler that is in every part the library's own is dealt with so.
 from __future__ import annotations
 
 import builtins
-import string
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.instrumentation.strataregula.optimize_pairs import PackedPairs
-from stratatrace.reuse.store import CompressedStore
+from stratatrace.instrumentation.strataregula.optimize_texts import (
+    PieceText,
+    PieceWriter,
+    context_of,
+    kept,
+    put_together,
+    rendered,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import ModuleType, TracebackType
-    from typing import Self
+    from types import ModuleType
 
 __all__ = ["piecewise_output"]
 
-_OPEN, _CLOSE, _BETWEEN = "{\n", "\n}", ",\n"
 _DIRECT, _COMPONENT, _TOTAL = "direct_mapping", "component_mapping", "total_patterns"
-_SLICE = 1 << 16
 
 
 class _Scope:
@@ -84,85 +87,94 @@ class _Compiles:
 
     def replacements(self) -> dict[str, Callable[..., Any]]:
         """Return the lighter functions, by their names."""
-        originals = self._originals
-        compile_traffic = originals["compile_traffic_config"]
-        compile_large = originals["compile_large_config"]
-        compile_mapping = originals["compile_to_static_mapping"]
-        create_context = originals["_create_output_context"]
-        bare_render = originals["render"]
+        self._ours = {
+            "compile_traffic_config": self._traffic(),
+            "compile_large_config": self._large(),
+            "_create_output_context": self._context(),
+            "compile_to_static_mapping": self._mapping(),
+            "render": self._render(),
+            "open": _open,
+        }
+        return self._ours
 
-        @wraps(compile_traffic)
-        def compile_traffic_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not compiles.takes(self):
-                return compile_traffic(self, *args, **kwargs)
-            token = _current.set(_Scope(self))
+    def _traffic(self) -> Callable[..., Any]:
+        original = self._originals["compile_traffic_config"]
+
+        @wraps(original)
+        def compile_traffic_config(compiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.takes(compiler):
+                return original(compiler, *args, **kwargs)
+            token = _current.set(_Scope(compiler))
             try:
-                return compile_traffic(self, *args, **kwargs)
+                return original(compiler, *args, **kwargs)
             finally:
                 _current.reset(token)
 
-        @wraps(compile_large)
-        def compile_large_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not compiles.takes(self):
-                return compile_large(self, *args, **kwargs)
-            scope = _Scope(self)
+        return compile_traffic_config
+
+    def _large(self) -> Callable[..., Any]:
+        original = self._originals["compile_large_config"]
+
+        @wraps(original)
+        def compile_large_config(compiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.takes(compiler):
+                return original(compiler, *args, **kwargs)
+            scope = _Scope(compiler)
             scope.only_writes = True
             token = _current.set(scope)
             try:
-                return compile_large(_LargeCompiler(scope), *args, **kwargs)
+                return original(_LargeCompiler(scope), *args, **kwargs)
             finally:
                 _current.reset(token)
 
-        @wraps(compile_mapping)
-        def compile_to_static_mapping(self: Any, patterns: Any) -> Any:
+        return compile_large_config
+
+    def _mapping(self) -> Callable[..., Any]:
+        original = self._originals["compile_to_static_mapping"]
+
+        @wraps(original)
+        def compile_to_static_mapping(expander: Any, patterns: Any) -> Any:
             scope = _current.get()
-            if scope is None or scope.compiler.expander is not self:
-                return compile_mapping(self, patterns)
-            draining = _DrainingExpander(self)
-            result = compile_mapping(draining, patterns)
+            if scope is None or scope.compiler.expander is not expander:
+                return original(expander, patterns)
+            draining = _DrainingExpander(expander)
+            result = original(draining, patterns)
             result[_COMPONENT] = draining.taken.settled()
             result["metadata"][_TOTAL] = len(result[_COMPONENT])
             return result
 
-        @wraps(create_context)
-        def _create_output_context(self: Any, compiled_mapping: Any, provenance: Any) -> Any:
-            scope = _current.get()
-            if scope is None or scope.compiler is not self:
-                return create_context(self, compiled_mapping, provenance)
-            whole = {**compiled_mapping, **scope.instead}
-            return _context(create_context, self, whole, provenance)
+        return compile_to_static_mapping
 
-        @wraps(bare_render)
-        def render(self: Any, template_name: Any, context: Any) -> Any:
+    def _context(self) -> Callable[..., Any]:
+        original = self._originals["_create_output_context"]
+
+        @wraps(original)
+        def _create_output_context(compiler: Any, compiled_mapping: Any, provenance: Any) -> Any:
+            scope = _current.get()
+            if scope is None or scope.compiler is not compiler:
+                return original(compiler, compiled_mapping, provenance)
+            whole = {**compiled_mapping, **scope.instead}
+            return context_of(original, compiler, whole, provenance)
+
+        return _create_output_context
+
+    def _render(self) -> Callable[..., Any]:
+        original = self._originals["render"]
+
+        @wraps(original)
+        def render(engine: Any, template_name: Any, context: Any) -> Any:
             scope = _current.get()
             if (
                 scope is None
-                or scope.compiler.template_engine is not self
-                or template_name not in self.templates
-                or not any(type(value) is _Text for value in context.values())
+                or scope.compiler.template_engine is not engine
+                or template_name not in engine.templates
+                or not any(type(value) is PieceText for value in context.values())
             ):
-                return bare_render(self, template_name, context)
-            pieces = _rendered(self.templates[template_name], context)
-            return _kept(pieces) if scope.only_writes else _put_together(pieces)
+                return original(engine, template_name, context)
+            pieces = rendered(engine.templates[template_name], context)
+            return kept(pieces) if scope.only_writes else put_together(pieces)
 
-        def open(*args: Any, **kwargs: Any) -> Any:  # noqa: A001 -- what it stands for
-            stream = builtins.open(*args, **kwargs)  # noqa: SIM115 -- its caller does
-            mode = kwargs.get("mode", args[1] if len(args) > 1 else "r")
-            return stream if _current.get() is None or mode != "w" else _Writing(stream)
-
-        compiles = self
-        self._ours = {
-            each.__name__: each
-            for each in (
-                compile_traffic_config,
-                compile_large_config,
-                compile_to_static_mapping,
-                _create_output_context,
-                render,
-                open,
-            )
-        }
-        return self._ours
+        return render
 
     def takes(self, compiler: Any) -> bool:
         """Tell whether a compiler is in every part the library's own."""
@@ -179,6 +191,13 @@ class _Compiles:
             and not any(callable(vars(kind).get(name)) for name in vars(part))
             for part, kind, names in parts
         )
+
+
+def _open(*args: Any, **kwargs: Any) -> Any:
+    # Its caller closes it, and gives what the builtin takes.
+    stream = builtins.open(*args, **kwargs)  # noqa: PTH123, SIM115
+    mode = kwargs.get("mode", args[1] if len(args) > 1 else "r")
+    return stream if _current.get() is None or mode != "w" else PieceWriter(stream)
 
 
 def _leads_to(function: Any, ours: Any) -> bool:
@@ -262,153 +281,3 @@ class _LargeTrial:
         reached = self.Formats()
         reached.mappings = mappings
         raise reached
-
-
-def _context(
-    create_context: Callable[..., Any], compiler: Any, whole: dict[str, Any], provenance: Any
-) -> Any:
-    """Return the context of a template, with texts in it that are still to be made."""
-    texts: dict[str, _Text] = {}
-    emptied = dict(whole)
-    for name, pairs in whole.items():
-        if type(pairs) is not PackedPairs:
-            continue
-        text = None
-
-        def formatted(part: dict[Any, Any], name: str = name) -> Any:
-            return create_context(compiler, {name: part, "metadata": {}}, provenance)
-
-        try:
-            if pairs:
-                field = _field_of(formatted, pairs)
-                text = _Text(pairs, lambda part, f=formatted, field=field: f(part)[field])
-        except Exception:  # noqa: BLE001 -- raised again when the whole is formatted, if it is theirs
-            emptied[name] = dict(pairs.pairs())
-            continue
-        emptied[name] = {}
-        if text is not None:
-            texts[field] = text
-    context = create_context(compiler, emptied, provenance)
-    context.update(texts)
-    return context
-
-
-def _field_of(formatted: Callable[[dict[Any, Any]], Any], pairs: PackedPairs) -> str:
-    """Return where in the context a mapping is; raise where its parts do not make the whole."""
-    some = dict(pair for pair, _ in zip(pairs.pairs(), range(2), strict=False))
-    whole, nothing = formatted(some), formatted({})
-    (field,) = (name for name in whole if whole[name] != nothing[name])
-    parts = [_inner(formatted({key: value})[field]) for key, value in some.items()]
-    if whole[field] != _OPEN + _BETWEEN.join(parts) + _CLOSE:
-        raise ValueError(field)
-    return field
-
-
-def _inner(text: str) -> str:
-    if not (text.startswith(_OPEN) and text.endswith(_CLOSE)):
-        raise ValueError(text)
-    return text[len(_OPEN) : -len(_CLOSE)]
-
-
-class _Text:
-    """The text of a mapping, made when it is asked for, in pieces."""
-
-    def __init__(self, pairs: PackedPairs, text_of: Callable[[dict[Any, Any]], str]) -> None:
-        self._pairs = pairs
-        self._text_of = text_of
-
-    def __iter__(self) -> Iterator[str]:
-        before = _OPEN
-        for chunk in self._pairs.chunks():
-            yield before
-            yield _inner(self._text_of(chunk))
-            before = _BETWEEN
-        yield _CLOSE
-
-    def __str__(self) -> str:
-        return _put_together(self)
-
-    def __format__(self, spec: str) -> str:
-        return format(str(self), spec)
-
-
-def _rendered(template: str, context: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what `template.format(**context)` is made of."""
-    for literal, field, spec, conversion in string.Formatter().parse(template):
-        yield literal
-        if field is None:
-            continue
-        if not spec and not conversion and type(context.get(field)) is _Text:
-            yield from context[field]
-        else:
-            conversion = f"!{conversion}" if conversion else ""
-            yield f"{{{field}{conversion}:{spec}}}".format(**context)
-
-
-def _put_together(pieces: Iterable[str]) -> str:
-    text = ""
-    for piece in pieces:
-        text += piece  # In place, as nobody else has it: a join would have all pieces beside it.
-    return text
-
-
-class _Kept(str):
-    """Stands for a text that is only written, once."""
-
-    pieces: CompressedStore[int, str]
-
-
-def _kept(pieces: Iterator[str]) -> str:
-    """Make all pieces before the first is written, as any of them may fail."""
-    store: CompressedStore[int, str] = CompressedStore(level=1, name="generated output")
-    made = ""
-    for piece in pieces:
-        made += piece
-        if len(made) >= _SLICE:
-            try:
-                store[len(store)] = made
-            except UnicodeEncodeError:
-                return _put_together([*store.values(), made, *pieces])
-            made = ""
-    try:
-        store[len(store)] = made
-    except UnicodeEncodeError:
-        return _put_together([*store.values(), made])
-    kept = _Kept()
-    kept.pieces = store
-    return kept
-
-
-class _Writing:
-    """A file that is written to in small parts, whatever size it is asked to write."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __enter__(self) -> Self:
-        self._stream.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Any:
-        return self._stream.__exit__(kind, error, traceback)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write a text; nothing of it where it cannot be encoded."""
-        if isinstance(text, _Kept):
-            return sum(map(self._stream.write, text.pieces.values()))
-        parts = range(0, len(text), _SLICE)
-        try:
-            if not text.isascii():
-                for start in parts:
-                    text[start : start + _SLICE].encode(self._stream.encoding)
-        except UnicodeEncodeError:
-            return int(self._stream.write(text))  # It says where in the whole.
-        return sum(self._stream.write(text[start : start + _SLICE]) for start in parts)

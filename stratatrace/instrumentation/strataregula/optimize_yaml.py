@@ -63,7 +63,7 @@ def _fast_safe_load(yaml: ModuleType) -> Callable[[Any], Any]:
                     return bare(stream)
                 try:
                     return _load(yaml, _Checked(stream))
-                except Exception:  # noqa: BLE001 -- likewise
+                except Exception:  # Likewise.
                     stream.seek(began)
         return yaml.safe_load(stream)
 

@@ -17,7 +17,10 @@ from stratatrace.errors import InvalidTypeError, InvalidValueError, MissingExtra
 from stratatrace.instrumentation.strataregula.optimize_cache import remember_compactly
 from stratatrace.instrumentation.strataregula.optimize_chunks import adaptive_patterns
 from stratatrace.instrumentation.strataregula.optimize_hooks import quiet_hooks
+from stratatrace.instrumentation.strataregula.optimize_index import stored_index
+from stratatrace.instrumentation.strataregula.optimize_json import streaming_json
 from stratatrace.instrumentation.strataregula.optimize_output import piecewise_output
+from stratatrace.instrumentation.strataregula.optimize_plugins import pooled_plugins
 from stratatrace.instrumentation.strataregula.optimize_yaml import fast_yaml
 from stratatrace.wrapping import when_imported
 
@@ -126,6 +129,41 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
                 ),
             ),
         ),
+        Optimizer(
+            name="json",
+            summary="reads large JSON files as a stream",
+            needs="ijson",
+            patches=tuple(
+                Patch(module=name, targets=("json",), make=streaming_json)
+                for name in (_CORE, "strataregula.json_processor.validator")
+            ),
+        ),
+        Optimizer(
+            name="plugins",
+            summary="uses instances of plugins again that have a method reset",
+            patches=(
+                Patch(
+                    module="strataregula.plugins.loader",
+                    targets=(
+                        "PluginLoader.load_plugin",
+                        "PluginLoader.unload_plugin",
+                        "PluginEntryPoint.load",
+                    ),
+                    make=pooled_plugins,
+                ),
+            ),
+        ),
+        Optimizer(
+            name="index",
+            summary="holds the lists of files of the index in memory, compressed",
+            patches=(
+                Patch(
+                    module="strataregula.index.providers.fastindex",
+                    targets=("Provider._init_cache",),
+                    make=stored_index,
+                ),
+            ),
+        ),
     )
 }
 
@@ -184,7 +222,7 @@ def apply(names: Iterable[str], table: PatchTable) -> Callable[[], None]:
                 return
             try:
                 _patch(module, optimizer, patch, table)
-            except Exception:  # noqa: BLE001 -- a program must not fail for what makes it lighter
+            except Exception:  # A program must not fail for what makes it lighter
                 _logger.debug("optimizer %s cannot be applied", optimizer.name, exc_info=True)
 
         when_imported(patch.module, imported)
