@@ -255,29 +255,35 @@ class _DrainingProcessor(_Stand):
 
 
 class _LargeTrial:
-    """Stands for a compiler, to see what a large compile hands over to be formatted."""
+    """Stands for a compiler, to see what a large compile hands over to be formatted.
+
+    What it raises are no Exceptions: those would be logged as failures of a compile.
+    """
 
     class Formats(BaseException):
-        """It has come as far as that; an Exception would be logged as a failure."""
+        """It has come as far as that."""
 
-        mappings: Any
+        mappings: Any = None
 
     chunk_size = 1
     config = streaming_processor = property(lambda self: self)
 
-    def _load_file(self, _file: Any) -> dict[str, Any]:
+    def __getattr__(self, name: str) -> Any:
+        raise self.Formats(name)  # It needs what is not known.
+
+    def _load_file(self, *_arguments: Any) -> dict[str, Any]:
         return {}
 
     def _extract_service_patterns(self, data: Any) -> Any:
         return data
 
-    def process_large_patterns(self, _patterns: Any) -> Iterable[dict[str, int]]:
+    def process_large_patterns(self, *_arguments: Any) -> Iterable[dict[str, int]]:
         return [{"a": 1, "a.b": 2}]
 
-    def _generate_provenance(self, _files: Any, _start: Any) -> None:
+    def _generate_provenance(self, *_arguments: Any) -> None:
         return None
 
-    def _create_output_context(self, mappings: Any, _provenance: Any) -> None:
+    def _create_output_context(self, mappings: Any, *_arguments: Any) -> None:
         reached = self.Formats()
         reached.mappings = mappings
         raise reached
