@@ -1,7 +1,7 @@
 """The switch ``plugins``: instances of plugins that can be made as new are used again.
 
-That are those whose class has a method ``reset``. An instance comes back when its loader unloads it
-or is gone, and is kept where nobody else has it any more. All other plugins are made each time.
+That are those whose class has a method ``reset``. An instance comes back when its loader unloads
+it, and is kept where nobody else has it any more. All other plugins are made each time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["pooled_plugins"]
 
 # A variable, and the argument of `sys.getrefcount`.
 _OWN_REFERENCES = 2
+_MOST = 100
 
 
 def pooled_plugins(_module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -77,7 +78,9 @@ class _Pools:
         """Return an instance, made now where there is none."""
         pool = self._pools.get(kind)
         if pool is None:
-            pool = self._pools.setdefault(kind, MemoryPool(kind, timeout=0, name=kind.__name__))
+            pool = self._pools.setdefault(
+                kind, MemoryPool(kind, max_size=_MOST, timeout=0, name=kind.__name__)
+            )
         try:
             plugin = pool.acquire()
         except PoolExhaustedError:
@@ -88,22 +91,22 @@ class _Pools:
         return plugin
 
     def note(self, loader: Any, name: Any, borrowed: list[_Borrowed]) -> None:
-        """Have what a loader has borrowed come back at its end, at the latest."""
+        """Remember what a loader has borrowed; at its own end, the pool need not wait for it."""
         for pool, plugin in borrowed:
-            end = finalize(loader, _give_back, pool, [plugin])
+            end = finalize(loader, pool.discard, plugin)
             end.atexit = False
             self._given.setdefault(loader, {})[name] = end
 
     def take_back(self, loader: Any, name: Any) -> None:
         """Take back what a loader has unloaded."""
         end = self._given.get(loader, {}).pop(name, None)
-        if end is not None:
-            end()
-
-
-def _give_back(pool: MemoryPool[Any], only: list[Any]) -> None:
-    plugin = only.pop()
-    if sys.getrefcount(plugin) > _OWN_REFERENCES:
-        pool.discard(plugin)  # Somebody goes on to use it.
-    else:
-        pool.release(plugin)
+        borrowed = None if end is None else end.detach()
+        if borrowed is None:
+            return
+        _, discard, (plugin,), _ = borrowed
+        pool: MemoryPool[Any] = discard.__self__
+        del borrowed
+        if sys.getrefcount(plugin) > _OWN_REFERENCES:
+            pool.discard(plugin)  # Somebody goes on to use it.
+        else:
+            pool.release(plugin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.instrumentation.strataregula.optimize_pairs import PackedPairs
@@ -109,6 +110,23 @@ def put_together(pieces: Iterable[str]) -> str:
     return text
 
 
+def _slices(pieces: Iterator[str]) -> Iterator[str]:
+    made = ""
+    for piece in pieces:
+        made += piece
+        if len(made) >= _SLICE:
+            yield made
+            made = ""
+    yield made
+
+
+def _can_be_encoded(text: str, encoding: str = "utf-8") -> bool:
+    try:
+        return text.isascii() or bool(text.encode(encoding))
+    except UnicodeEncodeError:
+        return False
+
+
 class KeptText(str):  # noqa: SLOT000 -- a subclass of str has none that are not empty
     """Stands for a text that is only written."""
 
@@ -118,22 +136,13 @@ class KeptText(str):  # noqa: SLOT000 -- a subclass of str has none that are not
 def kept(pieces: Iterator[str]) -> str:
     """Make all pieces before the first is written, as any of them may fail."""
     store: CompressedStore[int, str] = CompressedStore(level=1, name="generated output")
-    made = ""
-    for piece in pieces:
-        made += piece
-        if len(made) >= _SLICE:
-            try:
-                store[len(store)] = made
-            except UnicodeEncodeError:
-                return put_together([*store.values(), made, *pieces])
-            made = ""
-    try:
-        store[len(store)] = made
-    except UnicodeEncodeError:
-        return put_together([*store.values(), made])
-    kept = KeptText()
-    kept.pieces = store
-    return kept
+    for slice_ in _slices(pieces):
+        if not _can_be_encoded(slice_):
+            return put_together(chain(store.values(), [slice_], pieces))
+        store[len(store)] = slice_
+    text = KeptText()
+    text.pieces = store
+    return text
 
 
 class PieceWriter:
@@ -161,11 +170,10 @@ class PieceWriter:
         """Write a text; nothing of it where it cannot be encoded."""
         if isinstance(text, KeptText):
             return sum(map(self._stream.write, text.pieces.values()))
-        parts = range(0, len(text), _SLICE)
-        try:
-            if not text.isascii():
-                for start in parts:
-                    text[start : start + _SLICE].encode(self._stream.encoding)
-        except UnicodeEncodeError:
-            return int(self._stream.write(text))  # It says where in the whole.
-        return sum(self._stream.write(text[start : start + _SLICE]) for start in parts)
+        write, encoding = self._stream.write, self._stream.encoding
+        starts = range(0, len(text), _SLICE)
+        if text.isascii() or all(
+            _can_be_encoded(text[start : start + _SLICE], encoding) for start in starts
+        ):
+            return sum(write(text[start : start + _SLICE]) for start in starts)
+        return int(write(text))  # What it raises says where in the whole.
