@@ -1,4 +1,4 @@
-"""Strataregula in tests of its optimizers: the one that stands for it, and the real one if it is here.
+"""Strataregula in tests of its optimizers: what stands for it, and the real one if it is here.
 
 What a compile does is told as its outcome: what it returned, wrote, logged, reported and raised.
 """

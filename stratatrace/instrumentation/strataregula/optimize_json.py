@@ -37,7 +37,7 @@ class _DoubtfulError(Exception):
 
 def streaming_json(_module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return ``json`` with another `load` for a module; None where ijson has no parser in C."""
-    import ijson  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+    import ijson  # noqa: PLC0415 -- of an extra
 
     if ijson.backend != "yajl2_c":
         return None  # The others take many times as long.

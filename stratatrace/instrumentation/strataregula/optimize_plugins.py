@@ -93,7 +93,7 @@ class _Pools:
     def note(self, loader: Any, name: Any, borrowed: list[_Borrowed]) -> None:
         """Remember what a loader has borrowed; at its own end, the pool need not wait for it."""
         for pool, plugin in borrowed:
-            end = finalize(loader, pool.discard, plugin)
+            end = finalize(loader, _forget, plugin, pool)
             end.atexit = False
             self._given.setdefault(loader, {})[name] = end
 
@@ -103,10 +103,13 @@ class _Pools:
         borrowed = None if end is None else end.detach()
         if borrowed is None:
             return
-        _, discard, (plugin,), _ = borrowed
-        pool: MemoryPool[Any] = discard.__self__
+        plugin, pool = borrowed[2]
         del borrowed
         if sys.getrefcount(plugin) > _OWN_REFERENCES:
             pool.discard(plugin)  # Somebody goes on to use it.
         else:
             pool.release(plugin)
+
+
+def _forget(plugin: Any, pool: MemoryPool[Any]) -> None:
+    pool.discard(plugin)

@@ -51,7 +51,8 @@ def _field_of(formatted: Callable[[dict[Any, Any]], Any], pairs: PackedPairs) ->
     """Return where in the context a mapping is; raise where its parts do not make the whole."""
     some = dict(pair for pair, _ in zip(pairs.pairs(), range(2), strict=False))
     whole, nothing = formatted(some), formatted({})
-    (field,) = (name for name in whole if whole[name] != nothing[name])
+    changed: list[str] = [name for name in whole if whole[name] != nothing[name]]
+    (field,) = changed
     parts = [_inner(formatted({key: value})[field]) for key, value in some.items()]
     if whole[field] != _OPEN + _BETWEEN.join(parts) + _CLOSE:
         raise ValueError(field)

@@ -130,8 +130,8 @@ def test_a_stream_is_read_from_where_it_is() -> None:
     writer.start()
     writer.join()
     os.close(outlet)
-    with open(inlet, encoding="utf-8") as stream:
-        assert read.yaml.safe_load(stream) == {"a": 1}
+    with os.fdopen(inlet, encoding="utf-8") as piped:
+        assert read.yaml.safe_load(piped) == {"a": 1}
 
 
 def test_a_file_that_is_read_by_lines(tmp_path: Path) -> None:
