@@ -83,13 +83,15 @@ def rows() -> list[str]:
     from stratatrace.instrumentation.strataregula.optimizers import OPTIMIZERS  # noqa: PLC0415
 
     others = [",".join(name for name in OPTIMIZERS if name != left) for left in LEFT_OUT]
-    return [*OPTIMIZERS, *others, "all"]
+    return ["", *OPTIMIZERS, *others, "all"]
 
 
 def label(switches: str, every: list[str]) -> str:
     """Return what a row is called."""
+    if not switches:
+        return "stratatrace imported"
     names = switches.split(",")
-    left = [name for name in every if "," not in name and name not in {*names, "all"}]
+    left = [name for name in every if "," not in name and name not in {*names, "", "all"}]
     return f"all but {left[0]}" if len(names) > 1 else switches
 
 

@@ -11,9 +11,11 @@ only a compiler that is in every part the library's own is dealt with so.
 from __future__ import annotations
 
 import builtins
+import inspect
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from stratatrace.instrumentation.strataregula.optimize_pairs import PackedPairs
 from stratatrace.instrumentation.strataregula.optimize_texts import (
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import ModuleType
 
-__all__ = ["piecewise_output"]
+__all__ = ["drained_mapping", "piecewise_output"]
 
 _DIRECT, _COMPONENT, _TOTAL = "direct_mapping", "component_mapping", "total_patterns"
 
@@ -46,44 +48,71 @@ class _Scope:
 
 
 _current: ContextVar[_Scope | None] = ContextVar("strataregula compile", default=None)
+#: The functions of `drained_mapping`.
+_draining: WeakSet[Callable[..., Any]] = WeakSet()
+
+
+def drained_mapping(module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a `compile_to_static_mapping` that packs what it expands, within such a compile.
+
+    Args:
+        module: Strataregula's ``core.pattern_expander``.
+        originals: What is there.
+
+    Returns:
+        None where it does not do what is relied upon; it is called to see that.
+    """
+    original = originals["compile_to_static_mapping"]
+    bare, expander_type = inspect.unwrap(original), module.EnhancedPatternExpander
+    one, none = (bare(expander_type(), each) for each in ({"a": 1}, {}))
+    if not (
+        one[_COMPONENT] == {"a": 1}
+        and (one["metadata"][_TOTAL], none["metadata"][_TOTAL]) == (1, 0)
+        and all(each[_DIRECT] == {} and set(each) == set(one) for each in (one, none))
+    ):
+        return None
+
+    @wraps(original)
+    def compile_to_static_mapping(expander: Any, patterns: Any) -> Any:
+        scope = _current.get()
+        if scope is None or scope.compiler.expander is not expander:
+            return original(expander, patterns)
+        draining = _DrainingExpander(expander)
+        result = original(draining, patterns)
+        result[_COMPONENT] = draining.taken.settled()
+        result["metadata"][_TOTAL] = len(result[_COMPONENT])
+        return result
+
+    _draining.add(compile_to_static_mapping)
+    return {"compile_to_static_mapping": compile_to_static_mapping}
 
 
 def piecewise_output(module: ModuleType, originals: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the functions of a compile that is lighter; None where they are not as known."""
-    compiles = _Compiles(module, dict(originals))
-    return compiles.replacements() if compiles.are_known() else None
+    """Return the functions of a compile that is lighter; None where they are not as known.
+
+    Args:
+        module: Strataregula's ``core.config_compiler``.
+        originals: What is there.
+    """
+    expander = vars(module.EnhancedPatternExpander)
+    if not _leads_to(expander.get("compile_to_static_mapping"), {*_draining}):
+        return None
+    trial = _LargeTrial()
+    try:
+        inspect.unwrap(originals["compile_large_config"])(trial, None, None)
+    except _LargeTrial.Formats as reached:
+        if reached.mappings == {_DIRECT: {"a": 1}, _COMPONENT: {"a.b": 2}}:
+            return _Compiles(module, originals).replacements()
+    return None
 
 
 class _Compiles:
     """The functions that a compile goes through, in their original and their lighter form."""
 
-    def __init__(self, module: ModuleType, originals: dict[str, Any]) -> None:
+    def __init__(self, module: ModuleType, originals: Mapping[str, Any]) -> None:
         self._module = module
-        self._expander = module.EnhancedPatternExpander
         self._originals = originals
         self._ours: dict[str, Callable[..., Any]] = {}
-
-    def are_known(self) -> bool:
-        """Tell whether the originals do what is relied upon; they are called to see it."""
-        return self._knows_mapping() and self._knows_large()
-
-    def _knows_mapping(self) -> bool:
-        compile_mapping = self._originals["compile_to_static_mapping"]
-        one, none = (compile_mapping(self._expander(), each) for each in ({"a": 1}, {}))
-        return bool(
-            one[_COMPONENT] == {"a": 1}
-            and one["metadata"][_TOTAL] == 1
-            and none["metadata"][_TOTAL] == 0
-            and all(each[_DIRECT] == {} and set(each) == set(one) for each in (one, none))
-        )
-
-    def _knows_large(self) -> bool:
-        trial = _LargeTrial()
-        try:
-            self._originals["compile_large_config"](trial, None, None)
-        except _LargeTrial.Formats as reached:
-            return bool(reached.mappings == {_DIRECT: {"a": 1}, _COMPONENT: {"a.b": 2}})
-        return False
 
     def replacements(self) -> dict[str, Callable[..., Any]]:
         """Return the lighter functions, by their names."""
@@ -91,7 +120,6 @@ class _Compiles:
             "compile_traffic_config": self._traffic(),
             "compile_large_config": self._large(),
             "_create_output_context": self._context(),
-            "compile_to_static_mapping": self._mapping(),
             "render": self._render(),
             "open": _open,
         }
@@ -129,22 +157,6 @@ class _Compiles:
 
         return compile_large_config
 
-    def _mapping(self) -> Callable[..., Any]:
-        original = self._originals["compile_to_static_mapping"]
-
-        @wraps(original)
-        def compile_to_static_mapping(expander: Any, patterns: Any) -> Any:
-            scope = _current.get()
-            if scope is None or scope.compiler.expander is not expander:
-                return original(expander, patterns)
-            draining = _DrainingExpander(expander)
-            result = original(draining, patterns)
-            result[_COMPONENT] = draining.taken.settled()
-            result["metadata"][_TOTAL] = len(result[_COMPONENT])
-            return result
-
-        return compile_to_static_mapping
-
     def _context(self) -> Callable[..., Any]:
         original = self._originals["_create_output_context"]
 
@@ -180,13 +192,14 @@ class _Compiles:
         """Tell whether a compiler is in every part the library's own."""
         module, ours = self._module, self._ours
         parts = (
-            (compiler, module.ConfigCompiler, ("_create_output_context",)),
-            (compiler.expander, self._expander, ("compile_to_static_mapping",)),
-            (compiler.template_engine, module.TemplateEngine, ("render",)),
+            (compiler, module.ConfigCompiler, {"_create_output_context", "compile_large_config"}),
+            (compiler.template_engine, module.TemplateEngine, {"render"}),
+            (compiler.expander, module.EnhancedPatternExpander, {"compile_to_static_mapping"}),
         )
+        known = {*_draining, *ours.values()}
         return all(
             type(part) is kind
-            and all(_leads_to(vars(kind)[name], ours[name]) for name in names)
+            and all(_leads_to(vars(kind)[name], known) for name in names)
             # A function of its own in an instance, as tests have it.
             and not any(callable(vars(kind).get(name)) for name in vars(part))
             for part, kind, names in parts
@@ -200,8 +213,9 @@ def _open(*args: Any, **kwargs: Any) -> Any:
     return stream if _current.get() is None or mode != "w" else PieceWriter(stream)
 
 
-def _leads_to(function: Any, ours: Any) -> bool:
-    while function is not ours:
+def _leads_to(function: Any, known: set[Any]) -> bool:
+    """Tell whether a function is one of those, or something that was put around it."""
+    while function not in known:
         function = getattr(function, "__wrapped__", None)
         if function is None:
             return False

@@ -18,6 +18,8 @@ __all__ = ["KeptText", "PieceText", "PieceWriter", "context_of", "kept", "put_to
 
 _OPEN, _CLOSE, _BETWEEN = "{\n", "\n}", ",\n"
 _SLICE = 1 << 16
+# Every part makes the allocator move the whole, or its pages.
+_PART = 1 << 21
 
 
 def context_of(
@@ -106,19 +108,23 @@ def rendered(template: str, context: Mapping[str, Any]) -> Iterator[str]:
 def put_together(pieces: Iterable[str]) -> str:
     """Return the whole of some pieces, which are not all there at once."""
     text = ""
-    for piece in pieces:
-        text += piece  # In place, as nobody else has it: a join would have all pieces beside it.
+    for part in _joined(pieces, _PART):
+        text += part  # In place, as nobody else has it: a join would have all pieces beside it.
     return text
 
 
-def _slices(pieces: Iterator[str]) -> Iterator[str]:
-    made = ""
+def _joined(pieces: Iterable[str], size: int) -> Iterator[str]:
+    """Yield the same text in larger parts."""
+    part: list[str] = []
+    length = 0
     for piece in pieces:
-        made += piece
-        if len(made) >= _SLICE:
-            yield made
-            made = ""
-    yield made
+        part.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield "".join(part)
+            part.clear()
+            length = 0
+    yield "".join(part)
 
 
 def _can_be_encoded(text: str, encoding: str = "utf-8") -> bool:
@@ -134,12 +140,13 @@ class KeptText(str):  # noqa: SLOT000 -- a subclass of str has none that are not
     pieces: CompressedStore[int, str]
 
 
-def kept(pieces: Iterator[str]) -> str:
+def kept(pieces: Iterable[str]) -> str:
     """Make all pieces before the first is written, as any of them may fail."""
     store: CompressedStore[int, str] = CompressedStore(level=1, name="generated output")
-    for slice_ in _slices(pieces):
+    remaining = iter(pieces)
+    for slice_ in _joined(remaining, _SLICE):
         if not _can_be_encoded(slice_):
-            return put_together(chain(store.values(), [slice_], pieces))
+            return put_together(chain(store.values(), [slice_], remaining))
         store[len(store)] = slice_
     text = KeptText()
     text.pieces = store

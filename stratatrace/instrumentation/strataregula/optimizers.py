@@ -19,7 +19,10 @@ from stratatrace.instrumentation.strataregula.optimize_chunks import adaptive_pa
 from stratatrace.instrumentation.strataregula.optimize_hooks import quiet_hooks
 from stratatrace.instrumentation.strataregula.optimize_index import stored_index
 from stratatrace.instrumentation.strataregula.optimize_json import streaming_json
-from stratatrace.instrumentation.strataregula.optimize_output import piecewise_output
+from stratatrace.instrumentation.strataregula.optimize_output import (
+    drained_mapping,
+    piecewise_output,
+)
 from stratatrace.instrumentation.strataregula.optimize_plugins import pooled_plugins
 from stratatrace.instrumentation.strataregula.optimize_yaml import fast_yaml
 from stratatrace.wrapping import when_imported
@@ -65,6 +68,7 @@ class Optimizer:
 
 
 _CORE = "strataregula.core.config_compiler"
+_EXPANDER = "strataregula.core.pattern_expander"
 _YAML_READERS = (
     _CORE,
     "strataregula.core.compiler",
@@ -105,13 +109,17 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
             summary="packs what patterns expand to, and writes it piece by piece",
             patches=(
                 Patch(
+                    module=_EXPANDER,
+                    targets=("EnhancedPatternExpander.compile_to_static_mapping",),
+                    make=drained_mapping,
+                ),
+                Patch(
                     module=_CORE,
                     targets=(
                         "ConfigCompiler.compile_traffic_config",
                         "ConfigCompiler.compile_large_config",
                         "ConfigCompiler._create_output_context",
                         "TemplateEngine.render",
-                        "EnhancedPatternExpander.compile_to_static_mapping",
                         "open",
                     ),
                     make=piecewise_output,
@@ -123,7 +131,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
             summary="expands large inputs in smaller chunks while memory is short",
             patches=(
                 Patch(
-                    module="strataregula.core.pattern_expander",
+                    module=_EXPANDER,
                     targets=("StreamingPatternProcessor.process_large_patterns",),
                     make=adaptive_patterns,
                 ),
