@@ -98,11 +98,12 @@ def label(switches: str, every: list[str]) -> str:
 def table(options: argparse.Namespace, size: int, folder: Path) -> bool:
     """Print the rows of one size; return whether all outputs were the same."""
     every, same = rows(), True
+    chosen = [each for each in every if options.only is None or each in options.only]
     print(f"\n{size:,} patterns, {options.how}, {options.format}, {options.rounds} rounds\n")
     print("| switches | seconds | peak RSS, MB | wall | CPU | peak RSS | bytes |")
     print("|---|---|---|---|---|---|---|")
     first: list[dict[str, Any]] = []
-    for switches in every:
+    for switches in chosen:
         bare, ours = [], []
         for _ in range(options.rounds):
             bare.append(run(options.path, folder, options.how, options.format, BARE))
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--how", choices=["traffic", "large"], default="traffic")
     parser.add_argument("--format", choices=["python", "json", "yaml"], default="python")
     parser.add_argument("--input", choices=["yaml", "json"], default="yaml")
+    parser.add_argument("--only", nargs="+", help="rows: names of optimizers, '' for none, all")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
