@@ -134,11 +134,28 @@ class Compiling:
             (folder / name).write_bytes(data)
 
     def outcomes(
-        self, how: str = "traffic", form: str = "python", *, level: int = logging.INFO
+        self,
+        how: str = "traffic",
+        form: str = "python",
+        *,
+        level: int = logging.INFO,
+        plugins: Callable[[str, Any], dict[Any, Any]] | None = None,
     ) -> list[Outcome]:
-        """Compile twice by one compiler, as the second time it remembers."""
+        """Compile twice by one compiler, as the second time it remembers.
+
+        Args:
+            how: ``traffic`` or ``large``.
+            form: The format of the output.
+            level: Of the messages that are wanted.
+            plugins: Expands a pattern with a value, in place of plugins.
+        """
         module = core()
         compiler = module.ConfigCompiler(module.CompilationConfig(output_format=form), None)
+        if plugins is not None:
+            manager = SimpleNamespace(
+                hooks=(), expand_pattern=lambda name, context: plugins(name, context["value"])
+            )
+            compiler.plugin_manager = compiler.expander.plugin_manager = manager
         return [self._outcome(compiler, how, level) for _ in range(2)]
 
     def _outcome(self, compiler: Any, how: str, level: int) -> Outcome:

@@ -22,9 +22,9 @@ __all__ = ["streaming_json"]
 #: Below that, the text of a file is nothing to be spared.
 LARGE_BYTES = 1_000_000
 
-# White space to ijson and not to json, a byte order mark, and halves of surrogate pairs, which
-# ijson replaces. A part that ends within such an escape is looked at with the next.
-_DOUBTFUL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbb\xbf|\\u[dD][89a-fA-F]")
+# White space to ijson and not to json, and halves of surrogate pairs, which ijson replaces. A part
+# that ends within such an escape is looked at with the next.
+_DOUBTFUL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\\u[dD][89a-fA-F]")
 _LONGEST = 4
 # json recurses, and where it gives up is part of what it does.
 _MOST_NESTED = 50

@@ -103,6 +103,7 @@ def test_it_takes_a_fraction() -> None:
     store = compact._store
     held = size_of(compact._held) + store.stats().memory_bytes
     assert held * 5 < size_of(plain)
+    assert sum(type(each) is optimize_cache._Single for each in compact._held.values()) == 300
 
 
 def test_it_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strataregula_compilers import LIBRARIES, Compiling, core, library, switched_on
+from strataregula_compilers import LIBRARIES, Compiling, Outcome, core, library, switched_on
 
 from stratatrace.config import Config
 from stratatrace.instrumentation.strataregula import optimize_pairs
@@ -94,9 +94,45 @@ def test_it_is_the_same(
 def test_debug_messages_are_the_same(strataregula: str, switch: str, how: str) -> None:
     """Who wants debug messages has all of them, with all that is in them."""
     inputs = compiling(yaml.dump({"hub.*": 1, "edge.tokyo": 2, "edge.*": 3, "edge.*.*": 4}))
-    bare = inputs.outcomes(how, level=logging.DEBUG)
+
+    def outcomes() -> list[Outcome]:
+        return inputs.outcomes(how, level=logging.DEBUG, plugins=lambda name, value: {name: value})
+
+    bare = outcomes()
+    assert how == "large" or any("hub.*" in text for _, text in bare[0].logged)
     with switched_on(switch):
-        assert inputs.outcomes(how, level=logging.DEBUG) == bare
+        assert outcomes() == bare
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("how", ["traffic", "large"])
+def test_what_plugins_expand_is_the_same(strataregula: str, switch: str, how: str) -> None:
+    """Plugins may expand to anything, and what they raise is passed by as it was."""
+    inputs = compiling(yaml.dump({"a.*": 1, "b.*": 2, "c.*": 3, "edge.*": 4, "d": "5"}))
+    plugged: dict[str, Any] = {"a.*": {"x.1": 1, "x.2": 2}, "b.*": {"x.2": "again", "z": None}}
+
+    def plugins(name: str, value: Any) -> dict[Any, Any]:
+        if name == "c.*":
+            raise ZeroDivisionError
+        return dict(plugged.get(name, {name: value}))
+
+    bare = inputs.outcomes(how, plugins=plugins)
+    with switched_on(switch):
+        assert inputs.outcomes(how, plugins=plugins) == bare
+
+
+@pytest.mark.parametrize("how", ["traffic", "large"])
+def test_keys_that_are_no_texts_are_what_they_were(strataregula: str, how: str) -> None:
+    """A plugin that expands to numbers has them formatted, or refused, as they were."""
+    inputs = compiling(yaml.dump({"a.*": 1, "edge.*": 4}))
+
+    def plugins(name: str, value: Any) -> dict[Any, Any]:
+        return {1: 2, "1": 3} if name == "a.*" else {name: value}
+
+    for form in FORMATS:
+        bare = inputs.outcomes(how, form, plugins=plugins)
+        with switched_on("all"):
+            assert inputs.outcomes(how, form, plugins=plugins) == bare
 
 
 MANY = {f"edge.{n}.{'*' if n % 3 else 'x'}.gateway": n / 7 for n in range(100)}

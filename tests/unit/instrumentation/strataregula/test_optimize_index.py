@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,15 @@ def test_a_list_that_has_changed_is_read_anew(provider: Any, reads: list[Path]) 
         assert provider._load_cache("main") == FILES[-count:]
     assert len(reads) == 5
     assert len(provider._cache_dir._texts) == 1
+
+
+def test_a_list_of_the_same_moment(provider: Any) -> None:
+    """What was written just now may be written again, as long, and within one tick of the clock."""
+    now = time.time_ns()
+    for name in ("a.py", "b.py"):
+        provider._save_cache("main", [Path(name)])
+        os.utime(provider._cache_dir / "main.json", ns=(now, now))
+        assert provider._load_cache("main") == [Path(name)]
 
 
 def test_what_is_not_there(provider: Any) -> None:

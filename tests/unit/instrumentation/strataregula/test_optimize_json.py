@@ -122,6 +122,15 @@ def test_what_is_left_to_json(tmp_path: Path) -> None:
     assert read.bare_calls == 6
 
 
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("offset", range(12))
+def test_half_a_pair_is_seen_wherever_it_is(tmp_path: Path, offset: int) -> None:
+    """Also where it is read in two parts."""
+    path = tmp_path / "a.json"
+    path.write_text(f'[{" " * offset}"\\ud800"]')
+    assert Read().file(path) == bare_file(path) == ["\ud800"]
+
+
 def test_small_files_are_left_to_json(tmp_path: Path) -> None:
     """What is not large is read as it was, and what is, is not."""
     path = tmp_path / "a.json"

@@ -83,6 +83,35 @@ def test_the_parser_in_c_does_the_ordinary() -> None:
     assert read.bare_calls == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|#",
+        "k: >-#c\n",
+        "k: |\n a\n",
+        "!",
+        "k: ! a",
+        "%YAML 1.1\n---\na: 1\n",
+        "a:\t1",
+        "a: b\t",
+        "key: val\n\ufeff",
+        "a: b\x85c: d",
+        "a\u2028b: c",
+        "a: &x 1",
+        "a: 2024-01-01",
+        "<<: {a: 1}",
+        "? [a]\n: b",
+        "a\n---\nb",
+        "[" * 21 + "]" * 21,
+    ],
+)
+def test_what_is_doubtful_is_left_to_the_other(text: str) -> None:
+    """What one parser takes and the other does not, or might take otherwise."""
+    read = Read()
+    assert same(outcome_of(read.yaml.safe_load, text)) == same(outcome_of(yaml.safe_load, text))
+    assert read.bare_calls == 1
+
+
 def test_deep_documents_fail_as_they_did() -> None:
     """Where the parser in Python gives up, so does this."""
     text = "[" * 1000 + "]" * 1000
