@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.instrumentation.strataregula import optimizers
 from stratatrace.patching import PatchTable
+from stratatrace.wrapping import when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ LIBRARIES = [
     *(["real"] if importlib.util.find_spec("strataregula") is not None else []),
 ]
 CORE = "strataregula.core.config_compiler"
+
+# Has the finder of import hooks be there before the first test, which must leave all as it was.
+when_imported(__name__, lambda _module: None)
 
 
 def _forget() -> dict[str, ModuleType]:

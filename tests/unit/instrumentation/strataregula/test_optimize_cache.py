@@ -106,6 +106,15 @@ def test_it_takes_a_fraction() -> None:
     assert sum(type(each) is optimize_cache._Single for each in compact._held.values()) == 300
 
 
+def test_what_stood_for_a_wildcard_is_its_own() -> None:
+    """As many others that came before, or come later, are not taken for it."""
+    compact = Expansions()
+    for words in (("tokyo", "nara"), ("kyoto", "osaka"), ("tokyo", "nara"), ("nara", "tokyo")):
+        key = f"{words[0]}.*:1"
+        compact[key] = {f"{words[0]}.{word}": 1 for word in words}
+        assert list(compact[key]) == [f"{words[0]}.{word}" for word in words]
+
+
 def test_it_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too much for memory goes to a file, and nothing is lost."""
     monkeypatch.setattr(optimize_cache, "_MAX_BYTES", 10_000)
