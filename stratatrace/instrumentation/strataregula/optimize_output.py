@@ -151,7 +151,9 @@ class _Compiles:
             scope.only_writes = True
             token = _current.set(scope)
             try:
-                return original(_LargeCompiler(scope), *args, **kwargs)
+                draining = _DrainingProcessor(compiler.streaming_processor, _scope=scope)
+                standing = _Stand(compiler, streaming_processor=draining)
+                return original(standing, *args, **kwargs)
             finally:
                 _current.reset(token)
 
@@ -190,6 +192,12 @@ class _Compiles:
 
     def takes(self, compiler: Any) -> bool:
         """Tell whether a compiler is in every part the library's own."""
+        try:
+            return self._is_their_own(compiler)
+        except Exception:  # It has not even those parts.
+            return False
+
+    def _is_their_own(self, compiler: Any) -> bool:
         module, ours = self._module, self._ours
         parts = (
             (compiler, module.ConfigCompiler, {"_create_output_context", "compile_large_config"}),
@@ -223,21 +231,30 @@ def _leads_to(function: Any, known: set[Any]) -> bool:
 
 
 class _Stand:
-    """Stands for an object of the library in one call of one of its functions."""
+    """Stands for an object of the library in one call of one of its functions.
 
-    def __init__(self, stands_for: Any) -> None:
-        self._stands_for = stands_for
+    Args:
+        stands_for: The object, which has everything that is not given.
+        **given: What there is instead.
+    """
+
+    def __init__(self, stands_for: Any, **given: Any) -> None:
+        vars(self).update(given, _stands_for=stands_for)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stands_for, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._stands_for, name, value)
 
 
 class _DrainingExpander(_Stand):
     """An expander that keeps all that it expands to itself."""
 
+    taken: PackedPairs
+
     def __init__(self, expander: Any) -> None:
-        super().__init__(expander)
-        self.taken = PackedPairs()
+        super().__init__(expander, taken=PackedPairs())
 
     def expand_pattern_stream(self, patterns: Any) -> Iterator[Any]:
         """Yield nothing."""
@@ -245,18 +262,10 @@ class _DrainingExpander(_Stand):
         return iter(())
 
 
-class _LargeCompiler(_Stand):
-    """A compiler whose processor keeps all that it expands, for when it is formatted."""
-
-    def __init__(self, scope: _Scope) -> None:
-        super().__init__(scope.compiler)
-        self.streaming_processor = _DrainingProcessor(scope)
-
-
 class _DrainingProcessor(_Stand):
-    def __init__(self, scope: _Scope) -> None:
-        super().__init__(scope.compiler.streaming_processor)
-        self._scope = scope
+    """A processor that keeps all that it expands to itself, for when it is formatted."""
+
+    _scope: _Scope
 
     def process_large_patterns(self, patterns: Any) -> Iterator[dict[Any, Any]]:
         """Yield as many results, with nothing in them."""

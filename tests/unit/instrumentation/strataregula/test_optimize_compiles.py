@@ -12,7 +12,15 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strataregula_compilers import LIBRARIES, Compiling, Outcome, core, library, switched_on
+from strataregula_compilers import (
+    LIBRARIES,
+    Compiling,
+    Outcome,
+    core,
+    library,
+    outcome_of,
+    switched_on,
+)
 
 from stratatrace.config import Config
 from stratatrace.instrumentation.strataregula import optimize_pairs
@@ -229,6 +237,17 @@ def test_a_compiler_of_somebody_else_is_left_alone(strataregula: str) -> None:
         compiler.template_engine.render = render
         compiler.compile_traffic_config(inputs.folder / "traffic.yaml", None, output)
     assert seen == [dict, str]
+
+
+def test_what_has_not_its_parts_fails_as_it_did(strataregula: str, tmp_path: Path) -> None:
+    """A compiler that was never initialised raises what it raised."""
+    module = core()
+    for name in ("compile_traffic_config", "compile_large_config"):
+        arguments = (object.__new__(module.ConfigCompiler), tmp_path / "x.yaml", tmp_path / "y")
+        bare = outcome_of(getattr(module.ConfigCompiler, name), *arguments)
+        with switched_on("all"):
+            assert outcome_of(getattr(module.ConfigCompiler, name), *arguments) == bare
+        assert bare.raised is not None
 
 
 def test_what_stands_between_is_left_alone(
