@@ -80,7 +80,7 @@ class Pattern:
         return f"{self.text!r} matched nothing: {self.module!r} has no function {self.name!r}"
 
 
-_INHERITED: Any = object()
+_NOTHING: Any = object()
 
 
 class PatchTable:
@@ -98,11 +98,11 @@ class PatchTable:
         """Set an attribute of a module or class, and remember what was there.
 
         Args:
-            owner: The module or class; it may have inherited the attribute.
+            owner: The module or class; it may have inherited the attribute, or have none.
             name: The attribute's name.
             replacement: What to put there.
         """
-        original = vars(owner).get(name, _INHERITED)
+        original = vars(owner).get(name, _NOTHING)
         self._originals.append((owner, name, original, replacement))
         setattr(owner, name, replacement)
 
@@ -133,7 +133,7 @@ class PatchTable:
                     name,
                     owner,
                 )
-            elif original is _INHERITED:
+            elif original is _NOTHING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)

@@ -8,4 +8,6 @@ from __future__ import annotations
 
 from stratatrace.instrumentation.options import OPTIONS
 
+# Of strataregula's instrumentor, which is not imported for its name.
+OTEL_PYTHON_STRATATRACE_STRATAREGULA_OPTIMIZE = "OTEL_PYTHON_STRATATRACE_STRATAREGULA_OPTIMIZE"
 globals().update({option.variable: option.variable for option in OPTIONS})

@@ -250,3 +250,34 @@ def test_an_index_is_made_by_the_first_who_asks(runner: Runner) -> None:
         assert max(other.peak_bytes for other in others) < MB / 100
     assert len(measured.of("abbreviations")) == 1
     assert "indexes made: by_name, by_square\n" in measured.stdout
+
+
+def test_inputs_for_strataregula(tmp_path: Path) -> None:
+    """The same options write the same bytes, which say what was printed; others do not."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "strataregula" / "generate.py")]
+
+    def written(name: str, *options: str) -> tuple[str, bytes, bytes]:
+        folder = tmp_path / name
+        ended = subprocess.run(
+            [*command, str(folder), *options], capture_output=True, text=True, check=True
+        )
+        traffic, regional = folder / "traffic.yaml", folder / "prefectures.yaml"
+        told = ended.stdout.replace(str(folder), "")
+        return told, traffic.read_bytes(), regional.read_bytes()
+
+    first = written("first", "--patterns", "200")
+    assert written("again", "--patterns", "200") == first
+    told, traffic, regional = first
+    assert told == (
+        f"/traffic.yaml: 200 patterns, {len(traffic):,} bytes\n"
+        f"/prefectures.yaml: 47 prefectures, {len(regional):,} bytes\n"
+    )
+    patterns = traffic.splitlines()[1:]
+    assert len({pattern.split(b":")[0] for pattern in patterns}) == 200
+    assert 40 < sum(b"*" in pattern for pattern in patterns) < 120
+    assert written("other", "--patterns", "200", "--seed", "2")[1] != traffic
+    literal = written("literal", "--patterns", "200", "--wildcards", "0", "--prefectures", "60")
+    assert b"*" not in literal[1]
+    assert literal[2].count(b"district-") == 13
+    refused = subprocess.run([*command, str(tmp_path), "--patterns", "0"], check=False)
+    assert refused.returncode == 2

@@ -1,7 +1,8 @@
 """Strataregula, a compiler of configurations: where the time and the memory of a compile go.
 
 `members` says what is measured, `notes` what is read off each call, `look_ups` how the look-ups of
-a cache are counted, `patches` puts it all in place and takes it out again.
+a cache are counted, `patches` puts it all in place and takes it out again. `optimizers` are the
+switches that make it lighter, each of which is in an ``optimize_*`` module.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from stratatrace.instrumentation.options import (
     option_named,
     options_of_environment,
 )
+from stratatrace.instrumentation.strataregula import optimizers
 from stratatrace.patching import Pattern
 
 PREFIX = "OTEL_PYTHON_STRATATRACE_"
@@ -31,7 +32,7 @@ def plain(value: object) -> object:
 def test_every_option_is_a_flag() -> None:
     """The module that flags are made of has the variable of each, and what `Config` reads."""
     names = {name for name in dir(environment_variables) if name.startswith("OTEL_")}
-    assert names == {option.variable for option in OPTIONS}
+    assert names == {option.variable for option in OPTIONS} | {optimizers.VARIABLE}
     assert names >= {f"{PREFIX}{field.name.upper()}" for field in fields(Config)}
     assert all(getattr(environment_variables, name) == name for name in names)
 
