@@ -18,6 +18,9 @@ nox.options.reuse_existing_virtualenvs = True
 PYTHONS = ["3.11", "3.12", "3.13"]
 # Whose tests run under coverage. Before it, a collection within a trace function may crash Python.
 COVERED = PYTHONS[-1]
+# Those that are here. The oldest and the newest run all tests, others what depends on Python.
+AT_HAND = [version for version in PYTHONS if shutil.which(f"python{version}")]
+IN_BETWEEN = AT_HAND[1:-1]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the project is checked out with, tests and all; its own code is installed from the wheel.
 CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
@@ -31,6 +34,7 @@ PROGRAMS = (
     "unit/guards/test_monitor_programs.py",
     "unit/pressure/test_pressure_programs.py",
     "unit/instrumentation/test_programs.py",
+    "unit/instrumentation/strataregula",
     "unit/test_configure.py",
     "unit/streams/test_reading.py",
     "unit/reuse/test_lazy_fork.py",
@@ -59,6 +63,18 @@ NOT_COVERED = (
     *("unit/guards/test_traps.py", "unit/guards/test_monitor_programs.py"),
 )
 EXTRAS = "cli,otlp,prometheus"
+
+# What is compiled for each Python, or drives what that is made of: two halves, and programs.
+OF_PYTHON = (
+    ("tests/kinds", "tests/accuracy"),
+    (
+        *("tests/unit/probes", "tests/unit/guards/test_watchdog.py"),
+        *(f"tests/unit/test_{name}.py" for name in ("compiled", "lines", "following", "processor")),
+        *(f"tests/unit/test_{name}.py" for name in ("accounts", "tallies", "thinning", "patching")),
+        *(f"tests/unit/reuse/test_lazy_{name}.py" for name in ("asyncio", "properties", "threads")),
+    ),
+    ("-n", "2", "tests/parity", "tests/unit/guards/test_isolation.py"),
+)
 
 
 def install_wheel(session: nox.Session, *groups: str, extras: str = EXTRAS) -> None:
@@ -117,8 +133,9 @@ def tests(session: nox.Session) -> None:
         covered(session)
         return
     pytest = ("pytest", "-m", "not e2e", *session.posargs)
-    side_by_side(session, *((*pytest, *half) for half in HALVES))
-    side_by_side(session, (*pytest, *OF_PROGRAMS))
+    *halves, programs = OF_PYTHON if session.python in IN_BETWEEN else (*HALVES, OF_PROGRAMS)
+    side_by_side(session, *((*pytest, *half) for half in halves))
+    side_by_side(session, (*pytest, *programs))
 
 
 def covered(session: nox.Session) -> None:
@@ -218,7 +235,7 @@ def phoenix(session: nox.Session) -> Path:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
-    install_wheel(session, "docs")
+    install_wheel(session, "docs", extras=f"{EXTRAS},auto")
     session.run("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
 
 

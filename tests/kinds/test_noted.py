@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.trace import StatusCode
+from tracing import untraced
 
 from stratatrace.callsites import Options, describe_function
 from stratatrace.noting import Notes
@@ -194,6 +195,7 @@ def test_a_call_can_fail_without_an_exception(told: Told) -> None:
     assert second.status.description == "ZeroDivisionError"
 
 
+@untraced
 def test_an_empty_call_reads_nothing(told: Told) -> None:
     """What its notes take is charged to nobody, neither to it nor to its caller."""
     noted = measured(lambda *_: None, describe_function(len, Options()), Notes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import baggage, context
+from tracing import untraced
 
 from stratatrace import propagate
 from stratatrace.patching import PatchTable
@@ -144,6 +145,7 @@ def test_what_somebody_else_has_put_on_top_stays_and_ours_does_nothing(
         ThreadPoolExecutor.submit = bare  # type: ignore[method-assign]
 
 
+@untraced
 def test_it_takes_no_module_in_for_itself() -> None:
     """Multiprocessing is dear; its executor is changed when somebody imports it, until undone."""
     program = """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracing import untraced
 
 from stratatrace.accounts import Account
 from stratatrace.accounts import Tab as PlainTab
@@ -474,6 +475,7 @@ class TestNativeLines:
         assert irregular == (True, 0)
         assert (round(numbers["net"] / MIB), round(numbers["peak"] / MIB)) == (4, 6)
 
+    @untraced
     def test_threads_and_lines_leave_nothing_behind(self, memory: Native) -> None:
         """Of a thousand of each, with calls that nobody ends."""
         tally = a_tally()

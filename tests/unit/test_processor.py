@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from tracing import untraced
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
@@ -118,6 +119,7 @@ def irregular(reader: InMemoryMetricReader) -> dict[str, int]:
     }
 
 
+@untraced
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_span_carries_its_memory(probe: str) -> None:
     """All numbers, with the heap's to the byte but for what the span itself is made of."""

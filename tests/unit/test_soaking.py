@@ -7,6 +7,7 @@ import logging
 import pytest
 from heap_probes import PROBES
 from soaking import soak
+from tracing import untraced
 
 from stratatrace.config import Config
 from stratatrace.testing import recording
@@ -14,6 +15,7 @@ from stratatrace.testing import recording
 SPANS = 9_000
 
 
+@untraced
 @pytest.mark.parametrize("probe", PROBES)
 def test_spans_leave_nothing_behind(probe: str, caplog: pytest.LogCaptureFixture) -> None:
     """However they end, or do not: memory is the same after some as after three times as many."""

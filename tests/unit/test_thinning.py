@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tracing import untraced
 
 from stratatrace import measure, profile_memory, wrapping
 from stratatrace.config import Config
@@ -147,6 +148,7 @@ def test_sums_lose_nothing_however_often_they_are_collected(told: Told) -> None:
         assert told.points("budget.exceeded")["exceed", None] == pytest.approx(300, rel=0.12)
 
 
+@untraced
 def test_gauges_are_not_scaled(told: Told) -> None:
     """The highest peak is one that was reached."""
 
@@ -263,6 +265,7 @@ def test_whoever_asks_for_numbers_gets_them(told: Told) -> None:
         assert sum(told.points("call.count").values()) == 100
 
 
+@untraced
 def test_an_outer_call_is_not_charged_for_those_that_are_left_out(told: Told) -> None:
     """Neither what it takes to decide, nor to count: its numbers are those of its own work."""
 
