@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import InvalidTypeError, InvalidValueError, StratatraceError
+from stratatrace.guard import outside
 from stratatrace.probes import RSS_PEAKS, default_ratio, heap_probe
 from stratatrace.scoring import SCORERS
 
@@ -95,6 +96,7 @@ class Config:
         try:
             return cls.from_environment(**given)
         except StratatraceError as error:
+            outside.count()
             _logger.error(  # noqa: TRY400 -- the traceback would be ours and say nothing
                 "stratatrace ignores its environment variables: %s", error
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stratatrace.measurement import Callsite
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "outside"]
 
 _logger = logging.getLogger("stratatrace")
 
@@ -55,7 +55,17 @@ class Guard:
                 exc_info=error or True,
             )
 
+    def count(self) -> None:
+        """Account for a failure that is told by whoever has seen it."""
+        with self._lock:
+            self.failures += 1
+
     def after_fork_in_child(self) -> None:
         """Start from zero, with a lock that no thread of the parent holds."""
         self._lock = threading.Lock()
         self.failures = 0
+
+
+#: Counts what fails where no recorder is at hand: what is said outside of code and makes no sense,
+#: and what cannot be delivered.
+outside = Guard()

@@ -148,13 +148,15 @@ class MemorySpanProcessor(SpanProcessor):
         key = (scope_name, span.name)
         wanted = self._wanted.get(key)
         if wanted is None:
-            if len(self._wanted) >= _MOST_NAMES:
-                self._wanted.clear()  # Names that have something of their own in each span.
-            wanted = self._wanted[key] = (
+            wanted = (
                 key[0] != semconv.SCOPE
                 and _matches(key[0], self._scopes)
                 and _matches(key[1], self._names)
             )
+            if len(self._wanted) < _MOST_NAMES:
+                self._wanted[key] = wanted
+            else:  # Names that have something of their own in each span.
+                irregular_spans.count("names", active.recorder.meter_provider)
         return wanted
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from stratatrace.accounts import Account
 from stratatrace.config import Config
-from stratatrace.guard import Guard
+from stratatrace.guard import Guard, outside
 from stratatrace.habits import Habits, Judge
 from stratatrace.own_work import OwnWork
 from stratatrace.pressure.sources import readings
@@ -88,7 +88,8 @@ class Recorder:
         self.logs = LogSink(logger_provider)
         # They outlive the recorder: instruments are made once, and their sums go on growing.
         self.metrics = metric_sinks.of(meter_provider)
-        self.metrics.count_failures = lambda: self.guard.failures + readings.guard.failures
+        guards = (self.guard, readings.guard, outside)
+        self.metrics.count_failures = lambda: sum(guard.failures for guard in guards)
         # Metrics first: exemplars want the span that the span sink ends.
         self.sinks: tuple[Sink, ...] = (self.metrics, self.logs, self.spans, *sinks)
         self.habits = Habits()
@@ -233,6 +234,7 @@ class Recorder:
         self.generation += 1
         self.work.after_fork_in_child()
         self.guard.after_fork_in_child()
+        outside.after_fork_in_child()
         self.accounts.after_fork_in_child()
         if self.thinnings is not None:
             self.thinnings.after_fork_in_child()

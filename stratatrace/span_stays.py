@@ -96,7 +96,7 @@ class _WindowStay:
 
     def end(
         self, attributes: dict[str, Any], names: tuple[str | None, ...], room: int, least_ns: int
-    ) -> tuple[bool, int] | None:
+    ) -> tuple[bool, bool, int] | None:
         """Measure to here, and do what the compiled part's `end_span` does."""
         closed = self._close()
         if closed is None:
@@ -106,7 +106,7 @@ class _WindowStay:
             left_out = 0
             if (numbers["duration_ns"] or 0) >= least_ns:
                 left_out = _put(attributes, names, room, numbers)
-            return (self._foreign, left_out) if self._foreign or left_out else None
+            return (self._foreign, False, left_out) if self._foreign or left_out else None
         finally:
             del closed, numbers  # They go while nobody is charged.
             self.recorder.unhold(held, dropped_bytes=_STAY_BYTES)
@@ -296,10 +296,12 @@ class Stays:
         except Exception:
             active.recorder.guard.caught(_SPANS, "describe a span")
 
-    def _count(self, irregular: tuple[bool, int], attributes: Any) -> None:
-        foreign, left_out = irregular
+    def _count(self, irregular: tuple[bool, bool, int], attributes: Any) -> None:
+        foreign, late, left_out = irregular
         if foreign:
             irregular_spans.count("ended_elsewhere", self._meter_provider)
+        if late:
+            irregular_spans.count("ended_late", self._meter_provider)
         if left_out > 0:
             irregular_spans.count("full", self._meter_provider)
             attributes.dropped += left_out

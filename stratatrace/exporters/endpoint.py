@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from stratatrace.errors import InvalidValueError, MissingExtraError
 from stratatrace.exporters.logs import LogExporter, batching, otlp_logs
+from stratatrace.guard import outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,8 @@ class EndpointExport:
         return self.span_processor.ended - self.span_processor.delivered
 
     def failed(self, why: str) -> None:
-        """Warn that the endpoint did not take something; the first time only."""
+        """Count that the endpoint did not take something, and warn of it the first time."""
+        outside.count()
         if not self._told:
             self._told = True
             _logger.warning(

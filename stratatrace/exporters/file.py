@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from stratatrace.children import is_worker
 from stratatrace.errors import MissingExtraError, OutputError
 from stratatrace.exporters.logs import LogProcessor, log_encoder
+from stratatrace.guard import outside
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class FileExport(SpanProcessor):
         try:
             self._file.write(text.encode())
         except (OSError, ValueError) as error:  # ValueError: the file was closed.
+            outside.count()
             if not self.lost_spans:
                 _logger.warning("stratatrace cannot write to %s: %s", self.path, error)
             return False

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from stratatrace.config import Config, read_truth, variable_of
 from stratatrace.errors import InvalidTypeError, InvalidValueError, StratatraceError
+from stratatrace.guard import outside
 from stratatrace.patching import Pattern
 from stratatrace.profile import likely_option
 from stratatrace.span_stays import NUMBERS
@@ -82,6 +83,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _ignore(given_as: str, error: Exception) -> None:
+    outside.count()
     _logger.error("stratatrace ignores %s: %s", given_as, error)
 
 

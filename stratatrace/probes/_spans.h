@@ -105,7 +105,8 @@ put_numbers(Writer *writer, const TalliedCall *call)
 }
 
 /* End the call of a span, and put its numbers there where it took long enough. Return None where all is as
-   it should be; else whether another thread has ended it, and how many numbers had no room. */
+   it should be; else whether another thread has ended it, whether its line had ended before, and how many
+   numbers had no room. */
 static PyObject *
 counters_end_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
@@ -143,10 +144,12 @@ counters_end_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (!written) {
         return NULL;
     }
-    if (LIKELY(!heap->foreign && writer.left_out == 0)) {
+    if (LIKELY(!heap->foreign && !heap->ended && writer.left_out == 0)) {
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("(NL)", PyBool_FromLong(heap->foreign), (long long)writer.left_out);
+    return Py_BuildValue(
+        "(NNL)", PyBool_FromLong(heap->foreign), PyBool_FromLong(heap->ended),
+        (long long)writer.left_out);
 }
 
 #endif /* STRATATRACE_SPANS_H */

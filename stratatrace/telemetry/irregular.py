@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Irregularity", "irregular_spans"]
 
-Irregularity = Literal["aside", "ended_elsewhere", "ended_twice", "full"]
+Irregularity = Literal["aside", "ended_elsewhere", "ended_late", "ended_twice", "full", "names"]
 
 
 class _IrregularSpans:

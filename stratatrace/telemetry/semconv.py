@@ -273,8 +273,10 @@ IRREGULARITY = Attribute(
     "stratatrace.span.irregularity",
     "string",
     "`ended_twice`; `ended_elsewhere`: by a thread other than its own, so its heap is said to be "
-    "the process's; `full`: there was no room for all attributes; `aside`: span processors run in "
-    "threads of their own, so it has no heap. Of irregular spans only.",
+    "the process's; `ended_late`: after its thread or task, with its heap up to that; `full`: "
+    "there was no room for all attributes; `names`: there were too many to remember this one; "
+    "`aside`: span processors run in threads of their own, so it has no heap. Of irregular spans "
+    "only.",
 )
 IRREGULAR_SPANS = Metric(
     "stratatrace.span.irregular",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from stratatrace.config import Config
 from stratatrace.guard import Guard
 from stratatrace.measurement import Callsite
+from stratatrace.testing import recording
 
 FIRST, SECOND = (Callsite(name=n, function=f"app.{n}") for n in ("first", "second"))
 
@@ -80,3 +85,28 @@ def test_a_forked_child_counts_from_zero() -> None:
     assert guard.failures == 0
     _fail(guard, FIRST)
     assert guard.failures == 1
+
+
+def test_what_fails_outside_of_calls_is_counted_too(caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake in a variable, and what cannot be delivered, are among stratatrace's own errors."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+
+    def errors() -> int:
+        data: Any = reader.get_metrics_data()
+        (count,) = (
+            point.value
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            if metric.name == "stratatrace.self.errors"
+            for point in metric.data.data_points
+        )
+        return int(count)
+
+    with recording(Config(probe="rss"), meter_provider=provider):
+        before = errors()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("OTEL_PYTHON_STRATATRACE_PROBE", "nonsense")
+            Config.at_run_time()
+        assert errors() == before + 1
+        assert "there is no probe 'nonsense'" in caplog.text
+    provider.shutdown()

@@ -56,7 +56,7 @@ if native_obstacle() is None:
         keeper: Any = None
         return _counters.Tally(keeper, heap=True, resident=None, budget_bytes=None)
 
-    def end(call: _counters.TalliedCall, numbers: dict[str, Any]) -> tuple[bool, int] | None:
+    def end(call: _counters.TalliedCall, numbers: dict[str, Any]) -> tuple[bool, bool, int] | None:
         """End a call as a span's, with two of its numbers; return what is irregular about it."""
         return _counters.end_span(call, numbers, ("peak", "net", *[None] * 11), 2, 0)
 
@@ -447,7 +447,7 @@ class TestNativeLines:
         thread.join()
         memory.use(9, 0)
         numbers: dict[str, Any] = {}
-        assert end(calls[0], numbers) is None
+        assert end(calls[0], numbers) == (False, True, 0)
         assert (round(numbers["net"] / MIB), round(numbers["peak"] / MIB)) == (4, 4)
         again: dict[str, Any] = {}
         assert end(calls[0], again) is None
@@ -472,7 +472,7 @@ class TestNativeLines:
         irregular = end(calls[0], numbers)
         ended.set()
         thread.join()
-        assert irregular == (True, 0)
+        assert irregular == (True, False, 0)
         assert (round(numbers["net"] / MIB), round(numbers["peak"] / MIB)) == (4, 6)
 
     @untraced

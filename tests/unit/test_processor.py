@@ -457,6 +457,8 @@ def test_a_span_that_another_thread_ends_says_so(probe: str) -> None:
         started[1][0].end()
         assert made.numbers("dead")[PEAK] == pytest.approx(2 * MB, rel=0.02)
         assert made.numbers("dead")[ATTRIBUTION] == ("exact" if probe == "native" else "process")
+        late = {"ended_late": 1} if probe == "native" else {"ended_elsewhere": 2}
+        assert irregular(reader) == {"ended_elsewhere": 1} | late
     meter_provider.shutdown()
 
 
@@ -546,13 +548,18 @@ def test_spans_that_are_not_recorded_are_not_measured() -> None:
 
 
 def test_ten_thousand_names_take_no_more_memory_than_some() -> None:
-    """What is remembered of names is bounded."""
-    with spans(names="*", config=Config(probe=PROBES[0], sample_ratio=0.5)) as made:
+    """What is remembered of names is bounded; those that have no place are counted."""
+    reader = InMemoryMetricReader()
+    meter_provider = MeterProvider([reader], shutdown_on_exit=False)
+    config = Config(probe=PROBES[0], sample_ratio=0.5)
+    with spans(names="*", config=config, meter_provider=meter_provider) as made:
         made.exporter.shutdown()
         for number in range(10_000):
             made.tracer.start_span(f"GET /order/{number}").end()
         assert len(made.processor._wanted) <= 4096
+        assert irregular(reader) == {"names": 10_000 - 4096}
         assert len(active.recorder.habits) <= 4097
+    meter_provider.shutdown()
 
 
 @pytest.mark.parametrize("probe", PROBES)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from stratatrace.errors import StratatraceError
+from stratatrace.guard import outside
 from stratatrace.instrumentation.strataregula import optimizers
 from stratatrace.instrumentation.strataregula.patches import patches
 from stratatrace.patching import PatchTable
@@ -47,7 +48,7 @@ class StrataregulaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             raise unknown_option(self.instrument, name, ("optimize",))
         if any(value is not None for value in others.values()):
             _logger.warning(
-                "stratatrace ignores the providers that the instrumentor of strataregula was given: "
+                "stratatrace ignores the providers that strataregula's instrumentor was given: "
                 "give them to configure()"
             )
         names = _of_environment() if optimize is None else optimizers.parse_names(optimize)
@@ -68,5 +69,6 @@ def _of_environment() -> tuple[str, ...]:
     try:
         return optimizers.parse_names(text)
     except StratatraceError as error:  # It is no reason to end a program.
+        outside.count()
         _logger.error("stratatrace ignores %s=%r: %s", optimizers.VARIABLE, text, error)  # noqa: TRY400 -- it says all
         return ()
