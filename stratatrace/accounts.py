@@ -82,7 +82,7 @@ class Account:
             tab: A new tab, or one that was released before.
             held_bytes: What `hold` returned, where it was called: holding ends here.
         """
-        with self._lock:
+        with self._lock.here:
             failed, tab.failed = tab.failed, True
             # The tab's numbers are objects of ours, which a calibrated account charges to nobody.
             looks_again = self._calibrated or held_bytes is not None
@@ -106,7 +106,7 @@ class Account:
 
     def release(self, tab: Tab, /) -> int:
         """Charge *tab* no more; return the account's level, for `unhold`."""
-        with self._lock:
+        with self._lock.here:
             tab.open = False
             line = tab.line or self._base
             try:
@@ -127,7 +127,7 @@ class Account:
 
     def calibrate(self) -> None:
         """Measure what an empty stretch reads, which is taken off every stretch from then on."""
-        with self._lock:
+        with self._lock.here:
             if self._calibrated:
                 return
             self._own_bytes += _NO_SMALL_INT
@@ -151,7 +151,7 @@ class Account:
         """Charge nobody until `unhold`; return the level, or None where no tab is open."""
         if not self.charging:  # Looked at without the lock first: it is so at nearly every call.
             return None
-        with self._lock:
+        with self._lock.here:
             if not self.charging:
                 return None
             if not self._own_depth:
@@ -169,7 +169,7 @@ class Account:
         Returns:
             The bytes that were taken while nobody was charged; negative when some were freed.
         """
-        with self._lock:
+        with self._lock.here:
             self._own_depth = max(0, self._own_depth - 1)
             if not self.charging:
                 return 0
@@ -208,7 +208,7 @@ class Account:
 
     def _enter(self, line: Line) -> bool:
         """Come to a line; return False where the thread stays where it is."""
-        with self._lock:
+        with self._lock.here:
             free = not self._follower or self.followed
             if not free or self._own_depth or line is self._base or line.outer is not None:
                 return False
@@ -218,7 +218,7 @@ class Account:
             return True
 
     def _leave(self, line: Line) -> None:
-        with self._lock:
+        with self._lock.here:
             outer, line.outer = line.outer, None
             if outer is None or self._line is not line:
                 return  # Of a fork's parent.

@@ -250,7 +250,7 @@ class TestAccount:
     def test_a_forked_child_has_no_tabs(self, account: Account, probe: FakeProbe) -> None:
         """The parent's tabs, and a lock that one of its threads held, are gone."""
         account.charge(Tab())
-        holder = threading.Thread(target=account._lock.__enter__)
+        holder = threading.Thread(target=account._lock.here.__enter__)
         holder.start()
         holder.join()
         account.after_fork_in_child()

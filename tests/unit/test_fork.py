@@ -81,7 +81,7 @@ over = threading.Event()
 
 def hold():
     while not over.is_set():
-        with active.recorder.accounts.heap._lock:
+        with active.recorder.accounts.heap._lock.here:
             time.sleep(0.005)
 
 @profile_memory

@@ -17,11 +17,11 @@ def test_it_is_a_reentrant_lock() -> None:
     lock, reached = ForkLock(), threading.Event()
 
     def enter() -> None:
-        with lock:
+        with lock.here:
             reached.set()
 
     thread = threading.Thread(target=enter)
-    with lock, lock:
+    with lock.here, lock.here:
         thread.start()
         assert not reached.wait(0.05)
         lock.before_fork()
