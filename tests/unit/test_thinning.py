@@ -289,6 +289,7 @@ def test_an_outer_call_is_not_charged_for_those_that_are_left_out(told: Told) ->
     assert measurement.heap_peak_bytes == pytest.approx(expected.heap_peak_bytes, abs=500)
 
 
+@untraced
 def test_an_outer_call_is_not_charged_for_the_first_error_that_is_left_out(told: Told) -> None:
     """What is made to count it stays, and is nobody's."""
 
@@ -509,6 +510,7 @@ def test_threads_lose_no_call(told: Told) -> None:
         assert told.points("call.count") == {("work", None): 3000}
 
 
+@untraced
 def test_a_hot_function_is_thinned_and_a_rare_one_is_not(told: Told) -> None:
     """By the real clock; the overhead and the ratios are told, those of the thinned alone."""
 
