@@ -54,7 +54,10 @@ PROGRAMS = (
 OF_PROGRAMS = ("-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
 # In two processes side by side, which take about the same time: these folders, and all others.
-HALF = ("tests/unit/guards", "tests/unit/reuse", "tests/kinds", "tests/unit/probes")
+HALF = (
+    *("tests/unit/guards", "tests/unit/reuse", "tests/unit/streams", "tests/unit/telemetry"),
+    *("tests/unit/pressure", "tests/unit/probes", "tests/kinds"),
+)
 HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
 # Under coverage these run nothing of the package that the others do not, or run as a user who may
 # not write.
@@ -63,6 +66,7 @@ NOT_COVERED = (
     *(path for path in PROGRAMS if path.startswith("unit/reuse")),
     *("unit/guards/test_traps.py", "unit/guards/test_monitor_programs.py"),
 )
+OF_ALL_ALIKE = {"tests/docs", "tests/examples", "tests/property"}
 EXTRAS = "cli,otlp,prometheus"
 
 # What is compiled for each Python, or drives what that is made of: two halves, and programs.
@@ -150,10 +154,10 @@ def covered(session: nox.Session) -> None:
     session.run(*under_coverage, *(path for path in OF_PROGRAMS if path not in others))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
-    # What was left out of that; pages and models are the same on every Python.
+    # What was left out of that; what all Pythons do alike is tested with the oldest.
     ignored = (f"--ignore={path}" for path in others)
     session.run("pytest", "-m", "not e2e and untraced", "tests", *ignored)
-    of_python = [path for path in others if path not in {"tests/docs", "tests/property"}]
+    of_python = [path for path in others if path not in OF_ALL_ALIKE]
     session.run("pytest", "-m", "not e2e", "-n", "2", *of_python)
 
 
@@ -182,8 +186,8 @@ def minimums(session: nox.Session) -> None:
     name, _, version = auto.partition(">=")
     pinned = (f"{package}=={version}" for package in (name, "opentelemetry-distro"))
     session.install(".[cli,auto]", *pinned, *groups)
-    of_others = "--ignore=tests/unit/instrumentation/strataregula"
-    side_by_side(session, (*pytest, "-n", "2", "tests/unit/instrumentation", of_others))
+    its_tests = ("test_instrumentor.py", "test_options.py")
+    side_by_side(session, (*pytest, *(f"tests/unit/instrumentation/{test}" for test in its_tests)))
 
 
 @nox.session
