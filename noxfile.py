@@ -65,8 +65,12 @@ NOT_COVERED = (
     *("parity", "docs", "examples", "property"),
     *(path for path in PROGRAMS if path.startswith("unit/reuse")),
     *("unit/guards/test_traps.py", "unit/guards/test_monitor_programs.py"),
+    "unit/instrumentation/test_programs.py",
 )
-OF_ALL_ALIKE = {"tests/docs", "tests/examples", "tests/property"}
+OF_ALL_ALIKE = {
+    *("tests/docs", "tests/examples", "tests/property"),
+    "tests/unit/instrumentation/test_programs.py",
+}
 EXTRAS = "cli,otlp,prometheus"
 
 # What is compiled for each Python, or drives what that is made of: two halves, and programs.
