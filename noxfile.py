@@ -54,10 +54,7 @@ PROGRAMS = (
 OF_PROGRAMS = ("-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
 # In two processes side by side, which take about the same time: these folders, and all others.
-HALF = (
-    *("tests/unit/guards", "tests/unit/reuse", "tests/unit/streams", "tests/unit/telemetry"),
-    *("tests/unit/pressure", "tests/unit/probes", "tests/kinds"),
-)
+HALF = ("tests/unit/guards", "tests/kinds")
 HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
 # Under coverage these run nothing of the package that the others do not, or run as a user who may
 # not write.
