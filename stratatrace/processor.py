@@ -105,10 +105,11 @@ class MemorySpanProcessor(SpanProcessor):
         try:
             if not self._wants(span):
                 return
-            if recorder.governor is None:
+            thinnings = recorder.thinnings
+            if thinnings is None:
                 self._begin(span, recorder)
             else:
-                self._begin_where_admitted(span, recorder, recorder.governor)
+                self._begin_where_admitted(span, recorder, thinnings.governor)
         except Exception:
             recorder.guard.caught(_SPANS, "measure a span")
 
