@@ -63,6 +63,14 @@ PARTS = (
         semconv.POOL_METRICS,
     ),
     Part(
+        "Of findings",
+        "The finders of leaks, of cycles and of growth tell what they have found by a log record,\n"
+        "whose event is `stratatrace.leak`, `stratatrace.cycles` or `stratatrace.growth`, and "
+        "count it.\nThe records carry what is known of these, the points the kind and the name:",
+        semconv.FINDING_ATTRIBUTES,
+        semconv.FINDING_METRICS,
+    ),
+    Part(
         "Of strataregula",
         "The spans of an instrumented strataregula carry these beside those above; see\n"
         "[Strataregula](strataregula.md). Points carry the component, and those of plugins the "

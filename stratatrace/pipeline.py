@@ -29,7 +29,7 @@ from stratatrace.exporters import (
     logger_provider,
 )
 from stratatrace.recorder import active
-from stratatrace.telemetry.logs import is_logger_provider
+from stratatrace.telemetry.log_records import is_logger_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

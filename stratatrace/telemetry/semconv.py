@@ -8,6 +8,8 @@ __all__ = [
     "BUDGET_EXCEEDED_EVENT",
     "CACHE_ATTRIBUTES",
     "CACHE_METRICS",
+    "FINDING_ATTRIBUTES",
+    "FINDING_METRICS",
     "LOG_ATTRIBUTES",
     "METRICS",
     "MONITOR_ATTRIBUTES",
@@ -693,6 +695,23 @@ STRATAREGULA_METRICS = (
     STRATAREGULA_ERROR_COUNT,
     STRATAREGULA_PLUGIN_MEMORY,
 )
+
+FINDING_KIND = Attribute(
+    "stratatrace.finding.kind", "string", "What was found: `leak`, `cycles` or `growth`."
+)
+FINDING_NAME = Attribute(
+    "stratatrace.finding.name",
+    "string",
+    "What was looked at: the name of a function, or the one that the user gave.",
+)
+
+#: What the log records of findings carry, and the first two the points of their metric.
+FINDING_ATTRIBUTES = (FINDING_KIND, FINDING_NAME)
+
+FINDING_COUNT = Metric(
+    "stratatrace.finding.count", "Counter", "{finding}", "What the finders have found."
+)
+FINDING_METRICS = (FINDING_COUNT,)
 
 #: Bounds of the histograms of times, in seconds: 10 microseconds to 40 s, each four times the last.
 TIME_BOUNDARIES = tuple(1e-5 * 4**power for power in range(12))

@@ -1,0 +1,1 @@
+"""Finders: which lines grow, what leaks, and what only the collector could free."""
