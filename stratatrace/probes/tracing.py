@@ -11,34 +11,47 @@ import tracemalloc
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
 
-__all__ = ["TracemallocProbe"]
+__all__ = ["TracemallocProbe", "tracing"]
 
 
 class _Tracing:
-    """The one tracing of the process, shared by all probes: counted, and ended by the last user."""
+    """The one tracing of the process, shared by all who need it: ended by the last user."""
 
     def __init__(self) -> None:
         self.users = 0
+        #: Those of the users who last beyond a fork, in the child as well.
+        self.lasting = 0
         self._started_here = False
         # An object whose trace is lost when somebody else stops tracing, or starts it anew.
         self._witness = bytearray()
         self.lock = threading.RLock()
 
-    def acquire(self) -> None:
-        """Begin tracing, unless it is on already."""
+    def acquire(self, *, frames: int = 1, lasting: bool = False) -> None:
+        """Begin tracing, unless it is on already.
+
+        Args:
+            frames: Of a trace, where tracing begins here. More than one cost more, and no number
+                of a probe shows them.
+            lasting: Whether a forked child needs it as well.
+        """
         with self.lock:
             self.users += 1
+            self.lasting += lasting
             if not tracemalloc.is_tracing():
-                # One frame a trace: more would cost more and no number here would show it.
-                tracemalloc.start(1)
+                tracemalloc.start(frames)
                 self._started_here = True
             if not self._intact():
                 self._witness = bytearray()
 
-    def release(self) -> bool:
-        """Take one user off; return whether the traces are those that it began with."""
+    def release(self, *, lasting: bool = False) -> bool:
+        """Take one user off; return whether the traces are those that it began with.
+
+        Args:
+            lasting: What `acquire` was told.
+        """
         with self.lock:
             self.users -= 1
+            self.lasting -= lasting
             intact = self._intact()
             self._started_here = self._started_here and intact
             self.end_if_unused()
@@ -50,11 +63,18 @@ class _Tracing:
             self._started_here = False
             tracemalloc.stop()
 
+    def after_fork_in_child(self) -> None:
+        """Forget the users who were threads of the parent, and the tracing that was for them."""
+        self.lock = threading.RLock()
+        self.users = self.lasting
+        self.end_if_unused()
+
     def _intact(self) -> bool:
         return tracemalloc.get_object_traceback(self._witness) is not None
 
 
-_tracing = _Tracing()
+#: Who needs traces, and is no probe, is one of its users as well.
+tracing = _Tracing()
 
 
 class TracemallocProbe:
@@ -78,16 +98,16 @@ class TracemallocProbe:
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            _tracing.acquire()
+            tracing.acquire(lasting=True)
 
     def close(self) -> None:
         """End what `open` began."""
         if self._always:
-            _tracing.release()
+            tracing.release(lasting=True)
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
-        _tracing.acquire()
+        tracing.acquire()
 
     def stop(self) -> None:
         """End tracing with its last user, if it was begun here.
@@ -95,7 +115,7 @@ class TracemallocProbe:
         Raises:
             ProbeError: Since the matching start, somebody else has stopped or cleared the traces.
         """
-        if not _tracing.release():
+        if not tracing.release():
             msg = "somebody else stopped or cleared tracemalloc while a call was being measured"
             raise ProbeError(msg)
 
@@ -114,6 +134,4 @@ class TracemallocProbe:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""
-        _tracing.lock = threading.RLock()
-        _tracing.users = int(self._always)
-        _tracing.end_if_unused()
+        tracing.after_fork_in_child()
