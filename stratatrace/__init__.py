@@ -15,6 +15,8 @@ from stratatrace.recorder import active as _active
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
+    from stratatrace.diagnose.growth import track_growth
+    from stratatrace.diagnose.growth_report import GrowthReport
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
     from stratatrace.processor import MemorySpanProcessor
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundedCache",
     "CompressedStore",
+    "GrowthReport",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
@@ -57,6 +60,7 @@ __all__ = [
     "profile_memory",
     "propagate",
     "shutdown",
+    "track_growth",
 ]
 
 # The rooms beside the measuring are imported when they are first asked for: who only measures does
@@ -64,6 +68,7 @@ __all__ = [
 _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
+    "GrowthReport": "stratatrace.diagnose.growth_report",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "MemoryPool": "stratatrace.reuse.pool",
@@ -76,6 +81,7 @@ _ROOMS = {
     "memory_limit": "stratatrace.guards.limit",
     "pooled": "stratatrace.reuse.pooled",
     "process_stream": "stratatrace.streams",
+    "track_growth": "stratatrace.diagnose.growth",
 }
 
 if not TYPE_CHECKING:  # To a type checker no other names are there.

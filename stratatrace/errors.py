@@ -38,6 +38,7 @@ __all__ = [
     "SpillError",
     "StoreChangedError",
     "StratatraceError",
+    "TracesLostError",
     "ValueTooLargeError",
 ]
 
@@ -108,6 +109,10 @@ class DamagedEntryError(StratatraceError, ValueError):
 
 class SpillError(StratatraceError, OSError):
     """The file that a store spills to cannot be made, written or read."""
+
+
+class TracesLostError(StratatraceError, RuntimeError):
+    """What was allocated between two marks cannot be told: somebody has ended or cleared tracing."""
 
 
 class StoreChangedError(StratatraceError, RuntimeError):

@@ -6,6 +6,7 @@ It knows neither where the numbers are from nor how they are shown.
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,7 @@ __all__ = [
     "StackGrowth",
     "added_up",
     "error_bytes",
+    "innermost",
     "is_own",
     "line_growth",
     "top_lines",
@@ -31,6 +33,7 @@ __all__ = [
 #: Within so many standard errors of an estimate the truth lies in 95 of 100 cases.
 ERRORS_OF_95 = 1.96
 
+_GENERATED = "<string>"
 _OWN_FOLDER = str(Path(__file__).parents[1]) + "/"
 
 
@@ -62,15 +65,27 @@ class LineGrowth(NamedTuple):
     error_bytes: int
 
 
+def innermost(frames: tuple[Frame, ...]) -> Frame | None:
+    """Return the frame that what was allocated counts as; None where there is none.
+
+    Generated code, such as the constructor of a dataclass, counts as the line that calls it.
+    """
+    for frame in frames:
+        if frame.file != _GENERATED:
+            return frame
+    return frames[0] if frames else None
+
+
 def is_own(frames: tuple[Frame, ...]) -> bool:
-    """Tell whether stratatrace itself has allocated it, and not the program."""
-    return bool(frames) and frames[0].file.startswith(_OWN_FOLDER)
+    """Tell whether stratatrace itself has allocated it, or tracemalloc, and not the program."""
+    frame = innermost(frames)
+    return frame is not None and frame.file.startswith((_OWN_FOLDER, tracemalloc.__file__))
 
 
 def added_up(
     stacks: Iterable[StackGrowth], key: Callable[[Frame], Hashable]
 ) -> list[tuple[Frame, StackGrowth]]:
-    """Add up what was allocated by innermost frames of one key; the most growth first.
+    """Add up what the `innermost` frames of one key have allocated; the most growth first.
 
     Args:
         stacks: What to add up; stacks without frames are left out.
@@ -82,9 +97,10 @@ def added_up(
     frames: dict[Hashable, Frame] = {}
     parts: dict[Hashable, list[StackGrowth]] = defaultdict(list)
     for stack in stacks:
-        if stack.frames:
-            shared = key(stack.frames[0])
-            frames.setdefault(shared, stack.frames[0])
+        frame = innermost(stack.frames)
+        if frame is not None:
+            shared = key(frame)
+            frames.setdefault(shared, frame)
             parts[shared].append(stack)
     sums = [(frames[shared], total(of_one)) for shared, of_one in parts.items()]
     return sorted(sums, key=lambda pair: -pair[1].bytes)

@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 __all__ = ["Packages"]
 
+_FROZEN = "<frozen "
 _SITES = {"site-packages", "dist-packages"}
 
 
@@ -20,14 +21,23 @@ class Packages:
     that was run, is known by its own name.
     """
 
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
     def of(self, file: str) -> str:
         """Return the package of a file.
 
         Args:
             file: Its path, or what stands for one, such as ``<frozen importlib._bootstrap>``.
         """
-        if file.startswith("<"):
-            return file.removeprefix("<frozen ").removesuffix(">").split(".")[0]
+        package = self._known.get(file)
+        if package is None:
+            package = self._known[file] = self._found(file)
+        return package
+
+    def _found(self, file: str) -> str:
+        if file.startswith(_FROZEN):
+            return file.removeprefix(_FROZEN).removesuffix(">").split(".")[0]
         return self._loaded.get(file) or self._by_path(file)
 
     @cached_property
@@ -51,13 +61,8 @@ class Packages:
         path = PurePath(file)
         for at, part in enumerate(path.parts[:-1]):
             if part in _SITES:
-                return _importable(path.parts[at + 1])
+                return path.parts[at + 1].removesuffix(".py")
         for root in self._roots:
-            if path.is_relative_to(root):
-                inner = path.relative_to(root).parts
-                return inner[0]
+            if path.is_relative_to(root) and path != root:
+                return path.relative_to(root).parts[0]
         return path.name
-
-
-def _importable(part: str) -> str:
-    return part.removesuffix(".py")

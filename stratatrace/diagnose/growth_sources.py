@@ -7,7 +7,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from stratatrace.diagnose.growth_lines import StackGrowth
-from stratatrace.diagnose.growth_names import function_names
 from stratatrace.errors import InvalidValueError, TracesLostError
 from stratatrace.probes import native_obstacle
 from stratatrace.probes.allocations import (
@@ -120,12 +119,8 @@ class TracemallocSource:
         """Return bytes and blocks of each stack."""
         if not tracemalloc.is_tracing():
             return _Traced({}, object())
-        # The bare tuples, as an object for each would take several times as long. And lists of
-        # sizes, which are added up in one go: to add one by one makes an int each time, and that
-        # would itself be traced.
-        sizes: dict[_RawFrames, list[int]] = defaultdict(list)
-        for _, size, frames, *_ in cast("Any", tracemalloc.take_snapshot().traces)._traces:  # noqa: SLF001
-            sizes[frames].append(size)
+        # The bare tuples, as an object for each would take several times as long.
+        sizes = _sizes_by_stack(cast("Any", tracemalloc.take_snapshot().traces)._traces)  # noqa: SLF001
         held = {self._kept(stack): (sum(each), len(each)) for stack, each in sizes.items()}
         if tracemalloc.get_object_traceback(self._witness) is None:
             self._witness = bytearray()
@@ -139,18 +134,14 @@ class TracemallocSource:
                 "are lost: have it left alone, or use source='native'"
             )
             raise TracesLostError(msg)
-        changed = {
-            stack: (second.held.get(stack, _NOTHING), first.held.get(stack, _NOTHING))
-            for stack in first.held.keys() | second.held.keys()
-            if second.held.get(stack) != first.held.get(stack)
-        }
-        places = {place for stack in changed for place in stack}
-        names = function_names(places)
-        frames = {place: Frame(place[0], names[place], place[1]) for place in places}
-        return [
-            StackGrowth(tuple(map(frames.__getitem__, stack)), now[0] - then[0], now[1] - then[1])
-            for stack, (now, then) in changed.items()
-        ]
+        frames = {place: Frame(place[0], "", place[1]) for place in list(self._frames)}
+        grown: list[StackGrowth] = []
+        for stack in first.held.keys() | second.held.keys():
+            now, then = second.held.get(stack, _NOTHING), first.held.get(stack, _NOTHING)
+            if now != then:
+                stacked = tuple(map(frames.__getitem__, stack))
+                grown.append(StackGrowth(stacked, now[0] - then[0], now[1] - then[1]))
+        return grown
 
     def _kept(self, stack: _RawFrames) -> _RawFrames:
         """Return an equal stack that all marks share: each one's own would be most of its size."""
@@ -162,6 +153,26 @@ class TracemallocSource:
 
 
 _NOTHING = (0, 0)
+
+
+def _sizes_by_stack(
+    traces: list[tuple[int, int, _RawFrames, int]],
+) -> dict[_RawFrames, list[int]]:
+    """Return the size of each block, by its stack.
+
+    Nothing is made for each block: it would be traced, too, which takes twenty times as long. So
+    the sizes are not added up here. Neighbours are often of one stack, whose look-up takes most of
+    the time.
+    """
+    sizes: dict[_RawFrames, list[int]] = defaultdict(list)
+    last: _RawFrames | None = None
+    append = [0].append
+    for _domain, size, frames, _depth in traces:
+        if frames is not last:
+            last = frames
+            append = sizes[frames].append
+        append(size)
+    return sizes
 
 
 class _Sampled(NamedTuple):
