@@ -98,8 +98,8 @@ def samples_sequence() -> int: ...
 def samples_live() -> list[tuple[int, int, int, int, int]]: ...
 
 # The events after that one: its number, whether it is a death; the birth's number, the size, and
-# the stack of the birth; the line that allocated or freed the block; the mean it was drawn by; the live
-# bytes of the line after that. None where some are overwritten, or of an earlier sampling.
+# the stack of the birth; the line that allocated or freed the block; the mean it was drawn by; the
+# live bytes of the line after that. None where some are overwritten, or of an earlier sampling.
 def samples_events(
     since: int, /
 ) -> list[tuple[int, bool, int, int, int, int, int, int]] | None: ...

@@ -290,7 +290,7 @@ class AllocationSampler:
     def dropped(self) -> int:
         """How many blocks should be in the sample for which there was no room.
 
-        There is room for a million.
+        There is room for 262,144: a heap of 128 GiB, with the usual mean.
         """
         return _counters.samples_dropped()
 
