@@ -10,7 +10,16 @@ import gc
 import types
 from typing import Any, Final
 
-__all__ = ["members", "namespace", "own_size", "type_name"]
+__all__ = [
+    "is_one_of",
+    "isinstance_of",
+    "leads_on",
+    "members",
+    "namespace",
+    "own_size",
+    "referents",
+    "type_name",
+]
 
 _MRO: Any = type.__dict__["__mro__"]
 _NAMESPACE: Any = type.__dict__["__dict__"]
@@ -68,6 +77,28 @@ def members(item: object) -> list[tuple[str, object]]:
     return found
 
 
+def referents(items: list[object]) -> list[object]:
+    """Return what objects refer to, but for modules.
+
+    The state of `_asyncio` tells of objects that are not alive, and to ask for these ends the
+    process (Python 3.12). The namespace of a module is an object of its own.
+    """
+    return gc.get_referents(*[item for item in items if type(item) is not types.ModuleType])
+
+
+def leads_on(item: object) -> bool:
+    """Return whether an object may refer to others.
+
+    The collector does not track dictionaries and tuples of numbers and texts.
+    """
+    return gc.is_tracked(item) or type(item) is dict or type(item) is tuple
+
+
+def is_one_of(kind: type, kinds: tuple[type, ...]) -> bool:
+    """Return whether a type is among others, without the `==` and the hash of its metaclass."""
+    return any(kind is one for one in kinds)
+
+
 def isinstance_of(item: object, kind: type) -> bool:
     """Return whether an object is of a type or of one derived from it, whatever it says."""
     return any(base is kind for base in _MRO.__get__(type(item)))
@@ -77,7 +108,7 @@ def _from_class(item: object, name: str, *kinds: type) -> Any:
     """Return what the first descriptor of C code of that name gives; None without."""
     for base in _MRO.__get__(type(item)):
         descriptor = _NAMESPACE.__get__(base).get(name)
-        if type(descriptor) in kinds:
+        if is_one_of(type(descriptor), kinds):
             try:
                 return descriptor.__get__(item)
             except Exception:

@@ -28,6 +28,7 @@ _MOST_CALLS = 10_000_000
 
 def made_plan(
     func: Any,
+    *,
     args: Any,
     kwargs: Any,
     iterations: int,
@@ -35,6 +36,7 @@ def made_plan(
     least: int | str,
     probe: str,
     name: str | None,
+    culprits: bool,
 ) -> TrialPlan:
     """Check what was given.
 
@@ -58,6 +60,7 @@ def made_plan(
         warmup=checked_count("warmup", warmup, 0, _MOST_CALLS),
         least_bytes=parse_size(least),
         probe=probe,
+        culprits=culprits,
     )
 
 
@@ -119,12 +122,18 @@ def _check_arguments(func: Callable[..., object], name: str, args: Any, kwargs: 
 
 
 def is_coroutine_function(func: Any) -> bool:
+    """Return whether calling it makes a coroutine, as far as it says so."""
     if inspect.iscoroutinefunction(func):
         return True
     return not isinstance(func, type) and inspect.iscoroutinefunction(type(func).__call__)
 
 
 def refuse_coroutine(result: object) -> None:
+    """Close a coroutine that nobody will await, and say what to do; do nothing with others.
+
+    Raises:
+        InvalidTypeError: It is a coroutine.
+    """
     if type(result) is types.CoroutineType:
         result.close()
         msg = (

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stratatrace.diagnose.inert import own_size, type_name
+from stratatrace.diagnose.inert import own_size, referents, type_name
 from stratatrace.diagnose.leak_report import GrownLine, GrownType, LeakCulprits
 from stratatrace.diagnose.referrers import nearest, roots
 
@@ -34,6 +34,8 @@ _MOST_SHOWN = 5
 _LEAST_OF_LARGEST = 0.02
 _SECONDS = 2.0
 _AT_ONCE = 1000
+# How far to go through what the collector does not track, from what it does.
+_DEEPEST_UNTRACKED = 3
 _Line = tuple[str, int]
 _Frames = tuple[_Line, ...]
 
@@ -119,7 +121,7 @@ class CulpritSearch:
             if gc.is_tracked(items[0]):  # For some, another has gone that was there before.
                 count = max(0, min(count, grown[number]))
             kinds.append(_Kind(items, count))
-        if not kinds:  # Nothing is traced, and one of each type stands for all.
+        if not self._lines:  # Nothing is traced, and one of each type stands for all.
             numbers = {number for number, count in grown.items() if count >= least}
             for number, item in _newest(numbers).items():
                 if not type_name(type(item)).startswith(__package__):
@@ -135,11 +137,13 @@ def _objects_of(hot: set[_Line], *, ends: float) -> list[object]:
         if time.perf_counter() > ends:
             break
         some = tracked[start : start + _AT_ONCE]
-        for items in (some, gc.get_referents(*some)):
-            for item in items:
-                frames = _frames_of(item)
-                if frames is not None and _line_of(frames) in hot:
-                    found.append(item)
+        for _ in range(_DEEPEST_UNTRACKED):
+            found += [
+                item
+                for item in some
+                if (frames := _frames_of(item)) is not None and _line_of(frames) in hot
+            ]
+            some = [item for item in referents(some) if not gc.is_tracked(item)]
     return found
 
 

@@ -34,7 +34,7 @@ class GrownType(NamedTuple):
 
     #: Of the type, with its module but for builtins.
     name: str
-    count: int
+    objects: int
     #: What they take themselves, without what they refer to.
     size_bytes: int
 
@@ -81,7 +81,8 @@ class LeakCulprits:
         if self.types:
             lines += ["  by type"]
             lines += [
-                f"    {grown.count / calls:+8,.1f}  {grown.name}, {_size(grown.size_bytes / calls)}"
+                f"    {grown.objects / calls:+8,.1f}  {grown.name}, "
+                f"{_size(grown.size_bytes / calls)}"
                 for grown in self.types
             ]
         if self.lines:
@@ -111,7 +112,8 @@ class LeakReport:
     reason: str
     #: Which probe has read the heap: ``native`` or ``tracemalloc``.
     probe: str
-    #: What each call keeps, in bytes: of the last phase before the traced one.
+    #: What each call keeps, in bytes: of the last phase before the traced one, or of that where it
+    #: is less.
     slope_bytes: float
     #: The largest of the phases' chances, without the traced one's.
     p_value: float

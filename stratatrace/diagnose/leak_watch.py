@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 from stratatrace.diagnose.leak_arguments import checked_name
 from stratatrace.diagnose.leak_culprits import CulpritSearch
 from stratatrace.diagnose.leak_rise import HeapSource, LeakAlert, LeakRise
-from stratatrace.diagnose.leak_telling import named_culprits
 from stratatrace.diagnose.telling import Finding, tell
 from stratatrace.errors import (
     AlreadyStartedError,
@@ -50,9 +49,9 @@ class LeakWatch:
     """Looks at the heap of the process until it is stopped, and tells of a steady rise, once.
 
     It sees what is allocated in all threads: by tracemalloc, where that is tracing, and else by how
-    many small blocks the interpreter has in use, and how many bytes the C library (glibc). A rise is
-    looked for in the *lowest* levels of its time, as what the collector frees has not leaked, over
-    five minutes and over each twice as long time up to a week.
+    many small blocks the interpreter has in use, and how many bytes the C library (glibc). A rise
+    is looked for in the *lowest* levels of its time, as what the collector frees has not leaked,
+    over five minutes and over each twice as long time up to a week.
 
     An alert is a warning in the log ("stratatrace"), a finding in telemetry, an entry of `alerts`,
     and a call of *on_leak*, in the watch's thread. The thread is a daemon, and never fails. In a

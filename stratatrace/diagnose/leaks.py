@@ -35,6 +35,7 @@ def find_leaks(
     warmup: int = 10,
     least: int | str = 16,
     probe: str = "auto",
+    culprits: bool = True,
     name: str | None = None,
 ) -> LeakReport:
     """Call a function again and again, and return whether it leaks; the report is true if it does.
@@ -58,6 +59,7 @@ def find_leaks(
         warmup: The calls before these.
         least: What keeps no more than so many bytes a call, an int or text, does not leak.
         probe: ``auto``, ``native`` or ``tracemalloc``.
+        culprits: Whether to look for them, which takes up to some seconds in a large process.
         name: What it is called in the report and in telemetry; by default, as the function is.
 
     Raises:
@@ -68,7 +70,17 @@ def find_leaks(
         LeakTrialError: The function has stopped the tracing by which its heap is read.
         Exception: Whatever the function raises, as it is.
     """
-    plan = made_plan(func, args, kwargs, iterations, warmup, least, probe, name)
+    plan = made_plan(
+        func,
+        args=args,
+        kwargs=kwargs,
+        iterations=iterations,
+        warmup=warmup,
+        least=least,
+        probe=probe,
+        culprits=culprits,
+        name=name,
+    )
     call = partial(func, *args, **(kwargs or {}))
     if is_coroutine_function(func):
         return _in_own_loop(plan, func, call)
@@ -92,6 +104,7 @@ async def find_leaks_async(
     warmup: int = 10,
     least: int | str = 16,
     probe: str = "auto",
+    culprits: bool = True,
     name: str | None = None,
 ) -> LeakReport:
     """Do what `find_leaks` does with a coroutine function, in the event loop that runs.
@@ -106,6 +119,7 @@ async def find_leaks_async(
         warmup: The calls before these.
         least: What keeps no more than so many bytes a call, an int or text, does not leak.
         probe: ``auto``, ``native`` or ``tracemalloc``.
+        culprits: Whether to look for them, which takes up to some seconds in a large process.
         name: What it is called in the report and in telemetry.
 
     Raises:
@@ -114,7 +128,17 @@ async def find_leaks_async(
         LeakTrialError: The function has stopped the tracing by which its heap is read.
         Exception: Whatever the function raises, as it is.
     """
-    plan = made_plan(func, args, kwargs, iterations, warmup, least, probe, name)
+    plan = made_plan(
+        func,
+        args=args,
+        kwargs=kwargs,
+        iterations=iterations,
+        warmup=warmup,
+        least=least,
+        probe=probe,
+        culprits=culprits,
+        name=name,
+    )
     if not is_coroutine_function(func):
         msg = f"{plan.name} is no coroutine function: find_leaks() is for those"
         raise InvalidTypeError(msg)

@@ -8,11 +8,11 @@ import types
 from itertools import islice
 from typing import Any, NamedTuple
 
-from stratatrace.diagnose.inert import isinstance_of, members, namespace, type_name
+from stratatrace.diagnose.inert import is_one_of, isinstance_of, members, namespace, type_name
 
 __all__ = ["Root", "chain_text"]
 
-_SPOKEN = frozenset({str, bytes, int, float, bool, types.NoneType})
+_SPOKEN = (str, bytes, int, float, bool, types.NoneType)
 _LONGEST_KEY = 40
 _FURTHEST = 100_000
 _LONGEST_CHAIN = 12
@@ -70,34 +70,36 @@ class _Way:
 
     def _enters(self, parent: Any, child: Any) -> bool:
         """Say whether *child* is where the parts of *parent* are stored, and nothing to tell of."""
-        if self.inside == "threads" and type(child) is dict:  # By thread.
+        if self.inside is None:
+            self.inside = _storage(parent, child)
+            if self.inside == "closure":
+                self.names = parent.__code__.co_freevars
+            return self.inside is not None
+        if self.inside == "threads" and type(child) is dict:
             self.inside = "names"
             return True
-        if self.inside is not None:
-            return False
-        if type(parent) is threading.local and type(child) is dict:
-            self.inside = "names" if child is namespace(parent) else "threads"
-            return True
-        if type(parent) is types.FunctionType and child is parent.__closure__:
-            self.inside, self.names = "closure", parent.__code__.co_freevars
-            return True
-        if type(child) is not dict:
-            return False
-        if isinstance_of(parent, type):
-            if not _same_names(child, namespace(parent)):
-                return False
-            self.inside = "names"
-            return True
-        if child is not namespace(parent):
-            return False
-        self.inside = "names" if isinstance_of(parent, types.ModuleType) else "attributes"
-        return True
+        return False
 
     def _variable(self, cells: Any, child: object) -> str:
         for name, cell in zip(self.names, cells, strict=False):
             if cell is child:
                 return f".{name}"
         return ".__closure__"
+
+
+def _storage(parent: Any, child: Any) -> str | None:
+    """Return what the parts in *child* are to *parent*, where it is the storage of them."""
+    if type(parent) is types.FunctionType and child is parent.__closure__:
+        return "closure"
+    if type(child) is not dict:
+        return None
+    if type(parent) is threading.local:
+        return "names" if child is namespace(parent) else "threads"
+    if isinstance_of(parent, type):
+        return "names" if _same_names(child, namespace(parent)) else None
+    if child is not namespace(parent):
+        return None
+    return "names" if isinstance_of(parent, types.ModuleType) else "attributes"
 
 
 def chain_text(root: Root, way: list[object]) -> str:
@@ -119,7 +121,7 @@ def _part(parent: Any, child: object) -> str:
         return _key_of(parent, child)
     for kind in (list, tuple, collections.deque):
         if isinstance_of(parent, kind):
-            place = _place(kind.__iter__(parent), child)  # type: ignore[attr-defined]
+            place = _place(kind.__iter__(parent), child)
             if place is not None:
                 return f"[{place}]"
     if type(parent) is types.MethodType:
@@ -133,8 +135,8 @@ def _part(parent: Any, child: object) -> str:
 
 
 def _part_of_function(parent: types.FunctionType, child: object) -> str:
-    for name in ("__defaults__", "__kwdefaults__", "__globals__", "__dict__", "__annotations__"):
-        if name != "__annotations__" and getattr(parent, name) is child:
+    for name in ("__defaults__", "__kwdefaults__", "__globals__"):
+        if getattr(parent, name) is child:
             return f".{name}"
     return ""
 
@@ -142,7 +144,7 @@ def _part_of_function(parent: types.FunctionType, child: object) -> str:
 def _key_of(parent: Any, child: object) -> str:
     for key, value in islice(dict.items(parent), _FURTHEST):
         if value is child:
-            if type(key) not in _SPOKEN:
+            if not is_one_of(type(key), _SPOKEN):
                 return f"[a {type_name(type(key))}]"
             shown = repr(key)
             return f"[{shown if len(shown) <= _LONGEST_KEY else shown[:_LONGEST_KEY] + '...'}]"
@@ -175,6 +177,6 @@ def _spoken_of(item: Any) -> str:
         return f"class {type_name(item)}"
     if type(item) is types.FunctionType:
         return f"function {item.__qualname__}"
-    if type(item) in {types.GeneratorType, types.CoroutineType}:
+    if is_one_of(type(item), (types.GeneratorType, types.CoroutineType)):
         return f"{type_name(type(item))} {item.__qualname__}"
     return type_name(type(item))

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratatrace.diagnose.inert import isinstance_of, namespace
+from stratatrace.diagnose.inert import is_one_of, isinstance_of, leads_on, namespace, referents
 from stratatrace.diagnose.links import Root, chain_text
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def nearest(starts: list[Root], targets: Mapping[int, int], *, seconds: float) -
             if id(child) in before:
                 continue
             group = targets.get(id(child))
-            if (group is None and not gc.is_tracked(child)) or _is_left_out(child):
+            if (group is None and not leads_on(child)) or _is_left_out(child):
                 continue
             before[id(child)] = parent
             below.append(child)
@@ -85,13 +85,16 @@ def _steps(level: list[object], ends: float) -> Iterator[tuple[object, object]]:
     for number, parent in enumerate(level):
         if not number % _CHECKED_EVERY and time.perf_counter() > ends:
             return
-        for child in gc.get_referents(parent):
+        children = referents([parent])
+        if type(parent) is types.ModuleType:
+            children.append(namespace(parent))
+        for child in children:
             yield parent, child
 
 
 def _chain(item: object, before: Mapping[int, object]) -> str:
     way = [item]
-    while not isinstance(parent := before[id(way[-1])], Root):
+    while type(parent := before[id(way[-1])]) is not Root:  # It may say that it is one.
         way.append(parent)
     return chain_text(parent, way[::-1])
 
@@ -99,7 +102,7 @@ def _chain(item: object, before: Mapping[int, object]) -> str:
 def _is_left_out(item: Any) -> bool:
     """Say whether it is ours, and holds what it looks at, or is nothing that anybody leaks by."""
     kind = type(item)
-    if kind in _SHARED:
+    if is_one_of(kind, _SHARED):
         return True
     if kind is types.GeneratorType:
         return item.gi_code.co_filename.startswith(_OURS)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What the whole process has allocated and not freed, as its allocators tell; counts nothing itself.
+"""What the whole process has allocated and not freed, as its allocators tell.
 
 The interpreter knows how many small blocks, of 512 bytes at most, are in use. What is larger, and
 what extensions allocate, comes from the C library, which knows its bytes where it is glibc.
@@ -18,7 +18,10 @@ __all__ = ["malloc_bytes_source", "small_blocks"]
 #: Returns how many small blocks of the interpreter are in use, in all threads.
 small_blocks: Callable[[], int] = sys.getallocatedblocks
 
-_FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+_FIELDS = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +30,7 @@ def malloc_bytes_source() -> Callable[[], int] | None:
     import ctypes  # noqa: PLC0415 -- it is not cheap, and few ask
 
     class Mallinfo2(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS]  # noqa: RUF012 -- ctypes' own
+        _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS]
 
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2  # glibc 2.33
