@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratatrace.diagnose.inert import own_size, referents, type_name
 from stratatrace.diagnose.leak_report import GrownLine, GrownType, LeakCulprits
-from stratatrace.diagnose.referrers import nearest, roots
+from stratatrace.diagnose.referrers import chains_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ _THIRD_PARTY = "site-packages"
 #: They call what is looked at.
 _DRIVERS = ("leaks.py", "leak_loop.py")
 _MOST_SHOWN = 5
-# Objects are looked for of lines that have grown by so much of what the first of them has.
-_LEAST_OF_LARGEST = 0.02
+# What has less than this of what the first line or type has, is no culprit.
+_LEAST_OF_LARGEST = 0.05
 _SECONDS = 2.0
 _AT_ONCE = 1000
 # How far to go through what the collector does not track, from what it does.
@@ -96,9 +96,10 @@ class CulpritSearch:
         """
         kinds = [kind for kind in self._kinds(least) if kind.count >= least]
         kinds.sort(key=lambda kind: -kind.size_bytes)
-        del kinds[_MOST_SHOWN:]
+        least_bytes = kinds[0].size_bytes * _LEAST_OF_LARGEST if kinds else 0
+        kinds = [kind for kind in kinds[:_MOST_SHOWN] if kind.size_bytes >= least_bytes]
         targets = {id(item): id(kind) for kind in kinds for item in kind.items}
-        chains = nearest(roots(func), targets, seconds=_SECONDS)
+        chains = chains_to(targets, func=func, seconds=_SECONDS)
         return LeakCulprits(
             types=tuple(GrownType(type_name(k.kind), k.count, k.size_bytes) for k in kinds),
             lines=tuple(self._lines[:_MOST_SHOWN]),
@@ -161,6 +162,7 @@ def _newest(numbers: set[int]) -> dict[int, object]:
 
 def _tracked_types() -> Counter[int]:
     """Count what the collector tracks by the number of its type; a type may have an `==`."""
+    gc.collect()  # What is garbage now would be missed later.
     return Counter(map(id, map(type, gc.get_objects())))
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from stratatrace.rising import SHORTEST_SECONDS, RisingWindow, RisingWindows
+from stratatrace.rising import RisingWindow, RisingWindows
 from stratatrace.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HeapSource", "LeakAlert", "LeakRise"]
+__all__ = ["SHORTEST_SECONDS", "HeapSource", "LeakAlert", "LeakRise"]
+
+#: The shortest time over which a rise is looked for, in seconds: a service takes some minutes to
+#: warm up, and to fill its caches.
+SHORTEST_SECONDS = 1800.0
 
 HeapSource = Literal["tracemalloc", "blocks", "malloc"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from stratatrace.diagnose.leak_arguments import checked_name
 from stratatrace.diagnose.leak_culprits import CulpritSearch
-from stratatrace.diagnose.leak_rise import HeapSource, LeakAlert, LeakRise
+from stratatrace.diagnose.leak_rise import SHORTEST_SECONDS, HeapSource, LeakAlert, LeakRise
 from stratatrace.diagnose.telling import Finding, tell
 from stratatrace.errors import (
     AlreadyStartedError,
@@ -26,7 +26,6 @@ from stratatrace.measurement import Callsite
 from stratatrace.probes.allocated import malloc_bytes_source, small_blocks
 from stratatrace.probes.live import live_bytes_by
 from stratatrace.recorder import active
-from stratatrace.rising import SHORTEST_SECONDS
 from stratatrace.sizes import parse_size
 from stratatrace.telemetry import semconv
 
@@ -51,7 +50,7 @@ class LeakWatch:
     It sees what is allocated in all threads: by tracemalloc, where that is tracing, and else by how
     many small blocks the interpreter has in use, and how many bytes the C library (glibc). A rise
     is looked for in the *lowest* levels of its time, as what the collector frees has not leaked,
-    over five minutes and over each twice as long time up to a week.
+    over half an hour and over each twice as long time up to six weeks.
 
     An alert is a warning in the log ("stratatrace"), a finding in telemetry, an entry of `alerts`,
     and a call of *on_leak*, in the watch's thread. The thread is a daemon, and never fails. In a
@@ -185,7 +184,6 @@ class LeakWatch:
             if search is None or not self._running:
                 msg = f"the leak watch {self.name!r} has nothing to compare with: start() it"
                 raise NotReadyError(msg)
-            gc.collect()
             search.read_traces()
             return search.culprits(least=_LEAST_OBJECTS)
 
@@ -194,7 +192,7 @@ class LeakWatch:
         with self._lock:
             if self._running and self._search is None:
                 self._began_seconds = time.monotonic()
-                self._rise = None
+                self._rise = self._new_rise(tuple(_levels()))
                 self._search = CulpritSearch()
                 self._search.mark_traces()
             if self._running and self._thread is None and self._interval_seconds is not None:

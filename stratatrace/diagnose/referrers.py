@@ -14,28 +14,65 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratatrace.diagnose.inert import is_one_of, isinstance_of, leads_on, namespace, referents
+from stratatrace.diagnose.inert import isinstance_of, leads_on, namespace
 from stratatrace.diagnose.links import Root, chain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["nearest", "roots"]
+__all__ = ["chains_to"]
 
 _OURS = str(Path(__file__).parent)
 _PACKAGE = "stratatrace"
-_CHECKED_EVERY = 1024
-#: Nobody leaks by these, and there are many.
-_SHARED = (types.CodeType, types.BuiltinFunctionType)
+_CHECKED_EVERY = 256
+_OPTIMIZED = 1  # CO_OPTIMIZED: a function, whose variables are no dictionary.
+# The share of the time for what is near the function.
+_NEAR = 0.3
+# Nobody leaks by the first two, and there are many; of the others, some are ours.
+_LOOKED_AT = {
+    id(kind): name
+    for kind, name in (
+        (types.CodeType, ""),
+        (types.BuiltinFunctionType, ""),
+        (types.FrameType, "f_code"),
+        (types.GeneratorType, "gi_code"),
+        (types.CoroutineType, "cr_code"),
+    )
+}
 
 
-def roots(func: object = None) -> list[Root]:
-    """Return where to begin.
+def chains_to(targets: Mapping[int, int], *, func: object = None, seconds: float) -> dict[int, str]:
+    """Return the shortest way to one target of each group, by the group; without those not found.
+
+    What the function and its module hold comes first, and all other roots after that.
 
     Args:
-        func: A function that is looked at itself, and is therefore nearer than anything else.
+        targets: The groups of the targets, by the targets' ids; whoever calls keeps them alive.
+        func: What was called, if anything was.
+        seconds: How long it may take.
     """
-    found = [] if func is None else [Root(_function_name(func), func)]
+    chains: dict[int, str] = {}
+    near = _near(func)
+    if near:
+        chains = _nearest(near, targets, seconds=seconds * _NEAR, beyond_modules=False)
+    left = {number: group for number, group in targets.items() if group not in chains}
+    return chains | _nearest(_roots(), left, seconds=seconds, beyond_modules=True)
+
+
+def _near(func: Any) -> list[Root]:
+    """Return the function as a root, and the namespace of its module."""
+    if func is None:
+        return []
+    if type(func) is not types.FunctionType:
+        return [Root("the function", func)]
+    module = func.__module__
+    module = module if type(module) is str else "globals"
+    return [Root(func.__qualname__, func), Root(module, func.__globals__, space=True)]
+
+
+def _roots() -> list[Root]:
+    """Return where to begin: modules first, and what other roots have before they are reached."""
+    found: list[Root] = []
     modules = list(sys.modules.items())
     modules.sort(key=lambda pair: pair[0] != "__main__")
     for name, module in modules:
@@ -49,14 +86,9 @@ def roots(func: object = None) -> list[Root]:
     return found
 
 
-def nearest(starts: list[Root], targets: Mapping[int, int], *, seconds: float) -> dict[int, str]:
-    """Return the shortest way to one target of each group, by the group; without those not found.
-
-    Args:
-        starts: The roots.
-        targets: The groups of the targets, by the targets' ids; whoever calls keeps them alive.
-        seconds: How long it may take.
-    """
+def _nearest(
+    starts: list[Root], targets: Mapping[int, int], *, seconds: float, beyond_modules: bool
+) -> dict[int, str]:
     ends = time.perf_counter() + seconds
     missing = set(targets.values())
     # By id: what leads to it. That keeps all of them alive, and so no id is used twice.
@@ -65,31 +97,34 @@ def nearest(starts: list[Root], targets: Mapping[int, int], *, seconds: float) -
     chains: dict[int, str] = {}
     while level and missing:
         below: list[object] = []
-        for parent, child in _steps(level, ends):
-            if id(child) in before:
-                continue
-            group = targets.get(id(child))
-            if (group is None and not leads_on(child)) or _is_left_out(child):
-                continue
-            before[id(child)] = parent
-            below.append(child)
-            if group in missing:
-                missing.discard(group)
-                chains[group] = _chain(child, before)
+        for parent, children in _steps(level, ends, beyond_modules=beyond_modules):
+            for child in children:
+                number = id(child)
+                if number in before:
+                    continue
+                group = targets.get(number)
+                if (group is None and not leads_on(child)) or _is_left_out(child):
+                    continue
+                before[number] = parent
+                below.append(child)
+                if group in missing:
+                    missing.discard(group)
+                    chains[group] = _chain(child, before)
         level = below
     return chains
 
 
-def _steps(level: list[object], ends: float) -> Iterator[tuple[object, object]]:
-    """Yield each object of a level with each that it refers to, until then."""
+def _steps(
+    level: list[object], ends: float, *, beyond_modules: bool
+) -> Iterator[tuple[object, list[object]]]:
+    """Yield each object of a level with all that it refers to, until then."""
     for number, parent in enumerate(level):
         if not number % _CHECKED_EVERY and time.perf_counter() > ends:
             return
-        children = referents([parent])
-        if type(parent) is types.ModuleType:
-            children.append(namespace(parent))
-        for child in children:
-            yield parent, child
+        if type(parent) is not types.ModuleType:
+            yield parent, gc.get_referents(parent)
+        elif beyond_modules:  # No more than that: see `inert.referents`.
+            yield parent, [namespace(parent)]
 
 
 def _chain(item: object, before: Mapping[int, object]) -> str:
@@ -99,18 +134,12 @@ def _chain(item: object, before: Mapping[int, object]) -> str:
     return chain_text(parent, way[::-1])
 
 
-def _is_left_out(item: Any) -> bool:
+def _is_left_out(item: object) -> bool:
     """Say whether it is ours, and holds what it looks at, or is nothing that anybody leaks by."""
-    kind = type(item)
-    if is_one_of(kind, _SHARED):
-        return True
-    if kind is types.GeneratorType:
-        return item.gi_code.co_filename.startswith(_OURS)  # type: ignore[no-any-return]
-    if kind is types.CoroutineType:
-        return item.cr_code.co_filename.startswith(_OURS)  # type: ignore[no-any-return]
-    if kind is types.FrameType:
-        return item.f_code.co_filename.startswith(_OURS)  # type: ignore[no-any-return]
-    return False
+    code = _LOOKED_AT.get(id(type(item)))
+    if code is None:
+        return False
+    return not code or getattr(item, code).co_filename.startswith(_OURS)
 
 
 def _variables() -> Iterator[Root]:
@@ -128,9 +157,6 @@ def _variables() -> Iterator[Root]:
             frame = frame.f_back
 
 
-_OPTIMIZED = 1  # CO_OPTIMIZED: a function, whose variables are no dictionary.
-
-
 def _locals_of(frame: types.FrameType) -> list[tuple[str, object]]:
     seen = frame.f_locals
     found = list(seen.items())
@@ -142,9 +168,3 @@ def _locals_of(frame: types.FrameType) -> list[tuple[str, object]]:
 
 
 _REFERENCES = 3  # The frame's, ours, and the argument of the question.
-
-
-def _function_name(func: object) -> str:
-    if type(func) is types.FunctionType:
-        return func.__qualname__
-    return "the function"
