@@ -17,6 +17,7 @@ from opentelemetry.sdk._logs import LoggerProvider, export
 from tracing import untraced
 
 from stratatrace import LeakReport, find_leaks, find_leaks_async
+from stratatrace.config import Config
 from stratatrace.errors import (
     AlreadyStartedError,
     InvalidTypeError,
@@ -44,8 +45,8 @@ class Hostile:
     def __init__(self) -> None:
         object.__setattr__(self, "values", [0.5] * 4)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         raise RuntimeError
 
     def __repr__(self) -> str:
@@ -359,7 +360,7 @@ def test_a_leak_is_told() -> None:
     exporter = kept()
     logs = LoggerProvider(shutdown_on_exit=False)
     logs.add_log_record_processor(export.SimpleLogRecordProcessor(exporter))
-    with recording(logger_provider=logs):
+    with recording(Config(probe="rss"), logger_provider=logs):
         report = find_leaks(leaking(), name="app.work")
         find_leaks(lambda: None)
     (finished,) = exporter.get_finished_logs()
