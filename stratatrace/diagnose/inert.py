@@ -7,10 +7,12 @@ has of every type, called on the object. What the class of an object says of its
 from __future__ import annotations
 
 import gc
+import sys
 import types
 from typing import Any, Final
 
 __all__ = [
+    "hides_trace",
     "is_one_of",
     "isinstance_of",
     "leads_on",
@@ -23,6 +25,9 @@ __all__ = [
 
 _MRO: Any = type.__dict__["__mro__"]
 _NAMESPACE: Any = type.__dict__["__dict__"]
+_FLAGS: Any = type.__dict__["__flags__"]
+_ATTRIBUTES_BEFORE = 1 << 4  # Py_TPFLAGS_MANAGED_DICT
+_HIDDEN = sys.version_info < (3, 12)
 _NAME: Any = type.__dict__["__qualname__"]
 _HEAD_BYTES: Final = 16  # Before what the collector tracks.
 #: Kinds of objects that C code puts into a class.
@@ -41,6 +46,14 @@ def type_name(kind: type) -> str:
         spelled: Any = type.__dict__["__module__"].__get__(kind)
         module = spelled if type(spelled) is str else "builtins"
     return name if module == "builtins" else f"{module}.{name}"
+
+
+def hides_trace(kind: type) -> bool:
+    """Return whether tracemalloc does not tell where an object of this type was allocated.
+
+    Before Python 3.12, it looks at the wrong address where attributes are kept before the object.
+    """
+    return _HIDDEN and bool(_FLAGS.__get__(kind) & _ATTRIBUTES_BEFORE)
 
 
 def own_size(item: object) -> int:

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stratatrace.diagnose.inert import own_size, referents, type_name
+from stratatrace.diagnose.inert import hides_trace, own_size, referents, type_name
 from stratatrace.diagnose.leak_report import GrownLine, GrownType, LeakCulprits
 from stratatrace.diagnose.referrers import chains_to
 
@@ -122,11 +122,12 @@ class CulpritSearch:
             if gc.is_tracked(items[0]):  # For some, another has gone that was there before.
                 count = max(0, min(count, grown[number]))
             kinds.append(_Kind(items, count))
-        if not self._lines:  # Nothing is traced, and one of each type stands for all.
-            numbers = {number for number, count in grown.items() if count >= least}
-            for number, item in _newest(numbers).items():
-                if not type_name(type(item)).startswith(__package__):
-                    kinds.append(_Kind([item], grown[number]))
+        numbers = {number for number, count in grown.items() if count >= least}
+        for number, item in _newest(numbers - found.keys()).items():
+            # One of each type stands for all that have no trace.
+            traceable = bool(self._lines) and not hides_trace(type(item))
+            if not traceable and not type_name(type(item)).startswith(__package__):
+                kinds.append(_Kind([item], grown[number]))
         return kinds
 
 
