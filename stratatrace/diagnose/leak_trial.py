@@ -4,7 +4,7 @@ It asks for calls and makes none: who drives it calls a function, awaits one, or
 
 Two phases, the second longer, must both rise (Mann-Kendall): what warms up or fills soon has come
 to rest by then. Where both do, a third goes on for a while, to see whether a larger cache fills: it
-must rise at half the slope of the second or more (Theil-Sen); where there is no time for that, the
+must rise at half the lesser slope of both or more (Theil-Sen); where there is no time for that, the
 second must do so by the first. The last is traced: it tells of the whole process, and so whether
 what this thread keeps is freed by another, and who the culprits are.
 """
@@ -34,7 +34,7 @@ _LEAST_SHARE = 0.5
 _LEAST_BLOCKS = 0.25
 # The long phase ends with the first of these.
 _LONG_CALLS, _LONG_FACTOR = 2000, 20
-_LONG_SECONDS = 1.0
+_LONG_SECONDS = 2.0
 _LONG_GROWTH_BYTES = 32 * 2**20
 _FEWEST_LONG_READINGS = 16
 # From Python 3.12 on, collections freeze what is immortal by themselves: some hundreds of objects.
@@ -154,11 +154,16 @@ class LeakTrial:
             return doubt(*self._phases, least=self._plan.least_bytes)
         phase = phase_of("long", values, series.every)
         later = phase_of("later", values[len(values) // 2 :], series.every)
-        before = self._phases[-1]
+        # A large container that grows in the midst of a phase makes its slope too high; it hardly
+        # does so in both.
+        wanted = _LEAST_SHARE * min(before.slope_bytes for before in self._phases)
+        least = max(wanted, self._plan.least_bytes)
         self._phases.append(phase)
-        wanted_bytes = _LEAST_SHARE * before.slope_bytes * phase.calls
-        least = self._plan.least_bytes
-        if phase.growth_bytes < wanted_bytes or doubt(before, phase, later, least=least):
+        if (
+            phase.growth_bytes < wanted * phase.calls
+            or doubt(phase, least=least)
+            or doubt(later, least=least)
+        ):
             return f"it grew, and came to rest within {phase.calls:,} calls more"
         return None
 
@@ -203,8 +208,8 @@ class LeakTrial:
             series.called()
 
     def _has_grown(self, series: HeapSeries) -> bool:
-        wanted_bytes = _LEAST_SHARE * self._phases[-1].slope_bytes * series.calls
-        return series.growth_bytes >= wanted_bytes
+        slope_bytes = min(phase.slope_bytes for phase in self._phases)
+        return series.growth_bytes >= _LEAST_SHARE * slope_bytes * series.calls
 
     def _report(self, reason: str | None, probe: str) -> LeakReport:
         evidence = [phase for phase in self._phases if phase.name != "traced"]

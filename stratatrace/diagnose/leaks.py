@@ -55,7 +55,7 @@ def find_leaks(
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         iterations: The calls of the first two phases together, 16 or more. The third is of 20 times
-            as many at most: it ends after a second, or as long as it took before, or 32 MiB.
+            as many at most: it ends after two seconds, or as long as it took before, or 32 MiB.
         warmup: The calls before these.
         least: What keeps no more than so many bytes a call, an int or text, does not leak.
         probe: ``auto``, ``native`` or ``tracemalloc``.

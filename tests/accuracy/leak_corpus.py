@@ -43,6 +43,8 @@ class Pattern:
 
 
 PATTERNS: list[Pattern] = []
+# What was interned once may stay: each trial has names of its own.
+_NAMES = itertools.count()
 
 
 def _pattern(*, leaks: bool) -> Callable[[Any], Any]:
@@ -92,8 +94,7 @@ def lru_cache_without_bound(_: ExitStack) -> Any:
 def interned_strings(_: ExitStack) -> Any:
     """Intern names that are made, and keep them."""
     names: set[str] = set()
-    numbers = itertools.count()
-    return lambda: names.add(sys.intern(f"a_name_that_was_made_{next(numbers)}"))
+    return lambda: names.add(sys.intern(f"a_name_that_was_made_{next(_NAMES)}"))
 
 
 @leaking
@@ -446,10 +447,9 @@ def dictionary_that_resizes(_: ExitStack) -> Any:
 @_pattern(leaks=sys.version_info[:2] == (3, 12))
 def interned_and_let_go(_: ExitStack) -> Any:
     """Intern names that nobody keeps."""
-    numbers = itertools.count()
 
     def work() -> None:
-        sys.intern(f"a_name_that_goes_{next(numbers)}")
+        sys.intern(f"a_name_that_goes_{next(_NAMES)}")
 
     return work
 

@@ -240,7 +240,7 @@ def test_no_code_of_the_objects_is_run() -> None:
     HELD.clear()
 
 
-def test_what_a_thread_leaks_is_found_and_what_it_frees_is_no_leak() -> None:
+def test_what_another_thread_frees_is_no_leak() -> None:
     """The heap of the process has the last word."""
     handed: list[Node] = []
 
@@ -253,9 +253,39 @@ def test_what_a_thread_leaks_is_found_and_what_it_frees_is_no_leak() -> None:
         handed.append(Node())
         in_thread(handed.clear)
 
-    kept: list[Node] = []
     assert not find_leaks(hand_over, culprits=False)
-    assert find_leaks(lambda: in_thread(lambda: kept.append(Node())), culprits=False)
+
+
+def test_what_only_another_thread_keeps_is_found() -> None:
+    """The heap of the thread that calls stays as it is."""
+    kept: list[Node] = []
+    go, done = threading.Lock(), threading.Lock()
+    go.acquire()
+    done.acquire()
+    ending: list[bool] = []
+
+    def serve() -> None:
+        while True:
+            go.acquire()
+            if ending:
+                return
+            kept.append(Node())
+            done.release()
+
+    def ask() -> None:
+        go.release()
+        done.acquire()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        report = find_leaks(ask, culprits=False)
+    finally:
+        ending.append(True)
+        go.release()
+        thread.join()
+    assert report
+    assert report.probe == "tracemalloc"
 
 
 def test_arguments_are_passed_on_and_partials_are_named() -> None:
