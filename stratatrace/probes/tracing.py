@@ -41,13 +41,12 @@ class _Tracing:
         self._witness = bytearray()
         self.lock = threading.RLock()
 
-    def acquire(self) -> None:
+    def acquire(self, frames: int) -> None:
         """Begin tracing, unless it is on already."""
         with self.lock:
             self.users += 1
             if not tracemalloc.is_tracing():
-                # One frame a trace: more would cost more and no number here would show it.
-                tracemalloc.start(1)
+                tracemalloc.start(frames)
                 self._started_here = True
             if not self._intact():
                 self._witness = bytearray()
@@ -84,18 +83,21 @@ class TracemallocProbe:
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
+        frames: How many frames a trace has where tracing is begun here. More cost more, and no
+            number of a window would show it.
     """
 
     name = "tracemalloc"
     per_thread = False
 
-    def __init__(self, *, always: bool = False) -> None:
+    def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
+        self._frames = frames
 
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            _tracing.acquire()
+            _tracing.acquire(self._frames)
 
     def close(self) -> None:
         """End what `open` began."""
@@ -104,7 +106,7 @@ class TracemallocProbe:
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
-        _tracing.acquire()
+        _tracing.acquire(self._frames)
 
     def stop(self) -> None:
         """End tracing with its last user, if it was begun here.
