@@ -17,6 +17,10 @@ from stratatrace.version import __version__
 if TYPE_CHECKING:
     from stratatrace.diagnose.growth import track_growth
     from stratatrace.diagnose.growth_report import GrowthReport
+    from stratatrace.diagnose.leak_loop import watch_leaks
+    from stratatrace.diagnose.leak_report import LeakReport
+    from stratatrace.diagnose.leak_watch import LeakWatch
+    from stratatrace.diagnose.leaks import find_leaks, find_leaks_async
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
     from stratatrace.processor import MemorySpanProcessor
@@ -38,6 +42,8 @@ __all__ = [
     "BoundedCache",
     "CompressedStore",
     "GrowthReport",
+    "LeakReport",
+    "LeakWatch",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
@@ -51,6 +57,8 @@ __all__ = [
     "adaptive_chunks_async",
     "cached",
     "configure",
+    "find_leaks",
+    "find_leaks_async",
     "lazy",
     "measure",
     "memory_limit",
@@ -61,6 +69,7 @@ __all__ = [
     "propagate",
     "shutdown",
     "track_growth",
+    "watch_leaks",
 ]
 
 # The rooms beside the measuring are imported when they are first asked for: who only measures does
@@ -69,6 +78,8 @@ _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
     "GrowthReport": "stratatrace.diagnose.growth_report",
+    "LeakReport": "stratatrace.diagnose.leak_report",
+    "LeakWatch": "stratatrace.diagnose.leak_watch",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "MemoryPool": "stratatrace.reuse.pool",
@@ -77,11 +88,14 @@ _ROOMS = {
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
     "cached": "stratatrace.reuse.cache_decorator",
+    "find_leaks": "stratatrace.diagnose.leaks",
+    "find_leaks_async": "stratatrace.diagnose.leaks",
     "lazy": "stratatrace.reuse.lazy",
     "memory_limit": "stratatrace.guards.limit",
     "pooled": "stratatrace.reuse.pooled",
     "process_stream": "stratatrace.streams",
     "track_growth": "stratatrace.diagnose.growth",
+    "watch_leaks": "stratatrace.diagnose.leak_loop",
 }
 
 if not TYPE_CHECKING:  # To a type checker no other names are there.

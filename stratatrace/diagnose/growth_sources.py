@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from stratatrace.diagnose.growth_lines import StackGrowth
 from stratatrace.errors import InvalidValueError, TracesLostError
@@ -16,7 +16,7 @@ from stratatrace.probes.allocations import (
     estimated_count,
     variance_of_bytes,
 )
-from stratatrace.probes.tracing import tracing
+from stratatrace.probes.tracing import TracemallocProbe, held_by_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,6 +100,7 @@ class TracemallocSource:
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
+        self._probe = TracemallocProbe(always=True, frames=depth)
         # Its trace is lost with all others.
         self._witness = bytearray()
         self._stacks: dict[_RawFrames, _RawFrames] = {}
@@ -107,21 +108,19 @@ class TracemallocSource:
 
     def open(self) -> None:
         """Begin to trace, unless it is on already."""
-        tracing.acquire(frames=self.depth, lasting=True)
+        self._probe.open()
         self.depth = tracemalloc.get_traceback_limit()
         self._witness = bytearray()
 
     def close(self) -> None:
         """End tracing with its last user, where it was begun for one."""
-        tracing.release(lasting=True)
+        self._probe.close()
 
     def mark(self) -> _Traced:
         """Return bytes and blocks of each stack."""
         if not tracemalloc.is_tracing():
             return _Traced({}, object())
-        # The bare tuples, as an object for each would take several times as long.
-        sizes = _sizes_by_stack(cast("Any", tracemalloc.take_snapshot().traces)._traces)  # noqa: SLF001
-        held = {self._kept(stack): (sum(each), len(each)) for stack, each in sizes.items()}
+        held = {self._kept(stack): held for stack, held in held_by_stack().items()}
         if tracemalloc.get_object_traceback(self._witness) is None:
             self._witness = bytearray()
         return _Traced(held, self._witness)
@@ -153,26 +152,6 @@ class TracemallocSource:
 
 
 _NOTHING = (0, 0)
-
-
-def _sizes_by_stack(
-    traces: list[tuple[int, int, _RawFrames, int]],
-) -> dict[_RawFrames, list[int]]:
-    """Return the size of each block, by its stack.
-
-    Nothing is made for each block: it would be traced, too, which takes twenty times as long. So
-    the sizes are not added up here. Neighbours are often of one stack, whose look-up takes most of
-    the time.
-    """
-    sizes: dict[_RawFrames, list[int]] = defaultdict(list)
-    last: _RawFrames | None = None
-    append = [0].append
-    for _domain, size, frames, _depth in traces:
-        if frames is not last:
-            last = frames
-            append = sizes[frames].append
-        append(size)
-    return sizes
 
 
 class _Sampled(NamedTuple):

@@ -98,8 +98,8 @@ def samples_sequence() -> int: ...
 def samples_live() -> list[tuple[int, int, int, int, int]]: ...
 
 # The events after that one: its number, whether it is a death; the birth's number, the size, and
-# the stack of the birth; the line that allocated or freed the block; the mean it was drawn by; the live
-# bytes of the line after that. None where some are overwritten, or of an earlier sampling.
+# the stack of the birth; the line that allocated or freed the block; the mean it was drawn by; the
+# live bytes of the line after that. None where some are overwritten, or of an earlier sampling.
 def samples_events(
     since: int, /
 ) -> list[tuple[int, bool, int, int, int, int, int, int]] | None: ...
@@ -114,6 +114,12 @@ def samples_dropped() -> int: ...
 
 # The number of the line that the calling thread runs.
 def samples_line() -> int: ...
+
+# The traces of tracemalloc, which the function returns as it has them, added up: the bytes and blocks
+# of each stack.
+def sum_traces(
+    get_traces: Callable[[], list[Any]], /
+) -> dict[tuple[tuple[str, int], ...], tuple[int, int]]: ...
 
 # In a forked child: no tab is open, and calls from before are the parent's to tell of.
 def after_fork_in_child() -> None: ...

@@ -26,7 +26,7 @@
 #define LOOK_BYTES ((int64_t)1 << 14)
 #define MOST_MEAN ((long long)1 << 40)
 #define NEVER ((int64_t)1 << 61)
-#define MOST_SAMPLES ((size_t)1 << 20)
+#define MOST_SAMPLES ((size_t)1 << 18) /* A heap of 128 GiB, where one in 512 KiB is drawn. */
 #define FEWEST_PLACES ((size_t)1 << 8)
 #define RING_EVENTS ((int64_t)1 << 16)
 

@@ -185,8 +185,9 @@ stack_now(int depth)
         PyCodeObject *code = code_of(frame);
         if (code != NULL) {
             int address = _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT);
-            frames[count++] = (Node){
-                code->co_filename, code->co_qualname, PyCode_Addr2Line(code, address), 0};
+            int line = PyCode_Addr2Line(code, address);
+            frames[count++] = (Node){code->co_filename, code->co_qualname,
+                                     line < 0 ? code->co_firstlineno : line, 0};
         }
     }
     uint32_t node = 0;

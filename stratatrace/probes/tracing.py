@@ -5,17 +5,61 @@ It counts for the whole process: the memory of two threads cannot be told apart 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import tracemalloc
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
+from stratatrace.probes.native import native_obstacle
 
-__all__ = ["TracemallocProbe", "tracing"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+with contextlib.suppress(ImportError):  # Then there is a `native_obstacle`.
+    from stratatrace.probes import _counters
+
+__all__ = ["TracemallocProbe", "held_by_stack"]
+
+_RawFrames = tuple[tuple[str, int], ...]
+_Trace = tuple[int, int, _RawFrames, int]
+
+
+def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
+    """Return the bytes and the blocks that are held of each stack, the innermost frame first."""
+    return _sum_traces(_bare_traces)
+
+
+def _bare_traces() -> list[_Trace]:
+    """Return all traces as tuples; an object for each would take several times as long."""
+    return cast("list[_Trace]", cast("Any", tracemalloc.take_snapshot().traces)._traces)  # noqa: SLF001
+
+
+def sum_traces(get_traces: Callable[[], list[_Trace]]) -> dict[_RawFrames, tuple[int, int]]:
+    """Return bytes and blocks by stack, as the compiled part does where it is there.
+
+    Nothing is made for each block: it would be traced, too, which takes twenty times as long. So
+    sizes are listed, and added up in one go. Neighbours are often of one stack, whose look-up takes
+    most of the time.
+    """
+    sizes: dict[_RawFrames, list[int]] = defaultdict(list)
+    last: _RawFrames | None = None
+    append = [0].append
+    for _domain, size, frames, _depth in get_traces():
+        if frames is not last:
+            last = frames
+            append = sizes[frames].append
+        append(size)
+    return {frames: (sum(each), len(each)) for frames, each in sizes.items()}
+
+
+_sum_traces = sum_traces if native_obstacle() is not None else _counters.sum_traces
 
 
 class _Tracing:
-    """The one tracing of the process, shared by all who need it: ended by the last user."""
+    """The one tracing of the process, shared by all probes: counted, and ended by the last user."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -26,12 +70,11 @@ class _Tracing:
         self._witness = bytearray()
         self.lock = threading.RLock()
 
-    def acquire(self, *, frames: int = 1, lasting: bool = False) -> None:
+    def acquire(self, frames: int, *, lasting: bool = False) -> None:
         """Begin tracing, unless it is on already.
 
         Args:
-            frames: Of a trace, where tracing begins here. More than one cost more, and no number
-                of a probe shows them.
+            frames: How many a trace has, where tracing begins here.
             lasting: Whether a forked child needs it as well.
         """
         with self.lock:
@@ -73,8 +116,7 @@ class _Tracing:
         return tracemalloc.get_object_traceback(self._witness) is not None
 
 
-#: Who needs traces, and is no probe, is one of its users as well.
-tracing = _Tracing()
+_tracing = _Tracing()
 
 
 class TracemallocProbe:
@@ -87,27 +129,30 @@ class TracemallocProbe:
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
+        frames: How many frames a trace has where tracing is begun here. More cost more, and no
+            number of a window would show it.
     """
 
     name = "tracemalloc"
     per_thread = False
 
-    def __init__(self, *, always: bool = False) -> None:
+    def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
+        self._frames = frames
 
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            tracing.acquire(lasting=True)
+            _tracing.acquire(self._frames, lasting=True)
 
     def close(self) -> None:
         """End what `open` began."""
         if self._always:
-            tracing.release(lasting=True)
+            _tracing.release(lasting=True)
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
-        tracing.acquire()
+        _tracing.acquire(self._frames)
 
     def stop(self) -> None:
         """End tracing with its last user, if it was begun here.
@@ -115,7 +160,7 @@ class TracemallocProbe:
         Raises:
             ProbeError: Since the matching start, somebody else has stopped or cleared the traces.
         """
-        if not tracing.release():
+        if not _tracing.release():
             msg = "somebody else stopped or cleared tracemalloc while a call was being measured"
             raise ProbeError(msg)
 
@@ -134,4 +179,4 @@ class TracemallocProbe:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""
-        tracing.after_fork_in_child()
+        _tracing.after_fork_in_child()
