@@ -16,16 +16,17 @@ from stratatrace.errors import InvalidTypeError, InvalidValueError, ProbeError
 from stratatrace.fork_lock import ForkLock
 from stratatrace.probes.native import NativeProbe
 from stratatrace.sizes import parse_size
+from stratatrace.stacks import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
 __all__ = [
+    "SAMPLE_BYTES",
     "AllocationSampler",
     "Estimate",
     "Event",
-    "Frame",
     "Sample",
     "estimate",
     "estimated_bytes",
@@ -37,22 +38,13 @@ __all__ = [
 with contextlib.suppress(ImportError):  # Then there is no NativeProbe either.
     from stratatrace.probes import _counters
 
-_MEAN_BYTES = 512 * 1024
+#: How many bytes there are to one that is drawn, on average, where nobody says.
+SAMPLE_BYTES = 512 * 1024
 _DEPTH = 32
 _MOST_MEAN_BYTES = 2**40
 _MOST_FRAMES = 128
 # Of the normal distribution.
 _95_PERCENT_ERRORS = 1.96
-
-
-class Frame(NamedTuple):
-    """A place in the program."""
-
-    #: The file as the code object names it.
-    file: str
-    #: The qualified name of the function.
-    function: str
-    line: int
 
 
 class Sample(NamedTuple):
@@ -228,7 +220,7 @@ class AllocationSampler:
         ProbeError: Native counting cannot be had here.
     """
 
-    def __init__(self, mean_bytes: int | str = _MEAN_BYTES, *, depth: int = _DEPTH) -> None:
+    def __init__(self, mean_bytes: int | str = SAMPLE_BYTES, *, depth: int = _DEPTH) -> None:
         #: What was asked for; where others have asked for less, that is used.
         self.wanted_mean_bytes = parse_size(mean_bytes)
         if self.wanted_mean_bytes > _MOST_MEAN_BYTES:
