@@ -608,13 +608,14 @@ def test_a_forked_child_goes_on_sampling() -> None:
     def churn() -> None:
         while not over.is_set():
             for _ in range(50):
-                allocator.free(allocator.malloc(100))
+                allocator.free(allocator.malloc(UNLIKELY))
 
-    with sampling(EVERY_BLOCK):
+    # What the forking thread itself allocates before it forks seldom has it wait for the lock.
+    with sampling(100_000):
         threads = [threading.Thread(target=churn) for _ in range(2)]
         for thread in threads:
             thread.start()
-        kept = blocks(6_000, 10)
+        kept = blocks(3_000_000, 10)
         try:
             statuses = [_forked(lambda: _child_samples(kept)) for _ in range(8)]
         finally:
@@ -622,7 +623,7 @@ def test_a_forked_child_goes_on_sampling() -> None:
             for thread in threads:
                 thread.join()
         assert statuses == [0] * 8
-        assert len([one for one in live_of(blocks) if one.size == 6_033]) == 10
+        assert len([one for one in live_of(blocks) if one.size == 3_000_033]) == 10
 
 
 def _forked(function: Callable[[], None]) -> int:
@@ -638,14 +639,14 @@ def _forked(function: Callable[[], None]) -> int:
 
 
 def _child_samples(kept: list[bytes]) -> None:
-    assert len([one for one in live_of(blocks) if one.size == 6_033]) == 10
+    assert len([one for one in live_of(blocks) if one.size == 3_000_033]) == 10
     kept.pop()
-    more = blocks(6_000, 10)
-    assert len([one for one in live_of(blocks) if one.size == 6_033]) == 19
+    more = blocks(3_000_000, 10)
+    assert len([one for one in live_of(blocks) if one.size == 3_000_033]) == 19
     level = counters.mark()[0]
     counters.sample(0, 1)
     more.clear()
-    assert level - counters.mark()[0] >= 10 * 6_033
+    assert level - counters.mark()[0] >= 10 * 3_000_033
 
 
 def test_sampling_begins_and_ends_while_many_threads_allocate() -> None:
