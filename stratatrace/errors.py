@@ -113,7 +113,7 @@ class SpillError(StratatraceError, OSError):
 
 
 class TracesLostError(StratatraceError, RuntimeError):
-    """What was allocated between two marks cannot be told: somebody has ended or cleared tracing."""
+    """What grew between two marks cannot be told: somebody has ended or cleared the tracing."""
 
 
 class StoreChangedError(StratatraceError, RuntimeError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from stratatrace.diagnose.growth_lines import is_own, total
 from stratatrace.diagnose.growth_report import GrowthReport, line_text
 from stratatrace.diagnose.growth_sources import choose_source
 from stratatrace.diagnose.telling import Finding, tell
@@ -22,13 +22,14 @@ from stratatrace.guard import outside
 from stratatrace.measurement import Callsite
 from stratatrace.recorder import active
 from stratatrace.sizes import format_size, parse_size
+from stratatrace.stacks import is_own, total
 from stratatrace.telemetry import semconv
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from stratatrace.diagnose.growth_lines import StackGrowth
     from stratatrace.diagnose.growth_sources import Source
+    from stratatrace.stacks import StackGrowth
 
 __all__ = ["GrowthTracker", "track_growth"]
 
@@ -244,10 +245,8 @@ class GrowthTracker:
 
     def _checked_label(self, label: str | None) -> str:
         if label is None:
-            number = len(self._marks)
-            while (label := f"mark {number}") in self._marks:
-                number += 1
-            return label
+            numbered = (f"mark {number}" for number in count(len(self._marks)))
+            return next(free for free in numbered if free not in self._marks)
         if not isinstance(label, str):
             msg = f"the label of a mark is text, not {label!r}"
             raise InvalidTypeError(msg)

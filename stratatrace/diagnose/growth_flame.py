@@ -13,8 +13,7 @@ from stratatrace.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from stratatrace.diagnose.growth_lines import StackGrowth
-    from stratatrace.probes.allocations import Frame
+    from stratatrace.stacks import Frame, StackGrowth
 
 __all__ = ["flame_graph"]
 

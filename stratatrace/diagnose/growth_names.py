@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from stratatrace.diagnose.growth_lines import LineGrowth, StackGrowth
+    from stratatrace.stacks import LineGrowth, StackGrowth
 
 __all__ = ["MODULE", "function_names", "named_lines", "named_stacks"]
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.diagnose.growth_texts import UNKNOWN
 from stratatrace.errors import MissingExtraError
-from stratatrace.probes.allocations import Frame
+from stratatrace.stacks import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stratatrace.diagnose.growth_lines import StackGrowth
+    from stratatrace.stacks import StackGrowth
 
 __all__ = ["pprof"]
 
@@ -78,7 +78,7 @@ def pprof(
     profile.comment.extend(map(built.text, comments))
     for stack in stacks:
         # It stays one block where a stack holds fewer, but larger ones.
-        values = max(round(stack.count), 0), round(stack.bytes)
+        values = max(round(stack.blocks), 0), round(stack.bytes)
         frames = stack.frames or (Frame("", UNKNOWN, 0),)
         profile.sample.add(location_id=[built.location(frame) for frame in frames], value=values)
     # No time in it, so that what is the same in two files is so to the byte.

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratatrace.diagnose.growth_flame import flame_graph
-from stratatrace.diagnose.growth_lines import (
+from stratatrace.diagnose.growth_names import named_lines, named_stacks
+from stratatrace.diagnose.growth_packages import Packages
+from stratatrace.diagnose.growth_pprof import pprof
+from stratatrace.diagnose.growth_texts import UNKNOWN, collapsed, frame_text, speedscope
+from stratatrace.errors import InvalidValueError, OutputError
+from stratatrace.sizes import format_size
+from stratatrace.stacks import (
     LineGrowth,
     StackGrowth,
     added_up,
@@ -17,12 +23,6 @@ from stratatrace.diagnose.growth_lines import (
     top_lines,
     total,
 )
-from stratatrace.diagnose.growth_names import named_lines, named_stacks
-from stratatrace.diagnose.growth_packages import Packages
-from stratatrace.diagnose.growth_pprof import pprof
-from stratatrace.diagnose.growth_texts import UNKNOWN, collapsed, frame_text, speedscope
-from stratatrace.errors import InvalidValueError, OutputError
-from stratatrace.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,8 +44,8 @@ class PackageGrowth(NamedTuple):
     package: str
     #: Signed.
     bytes: int
-    #: Of blocks; signed.
-    count: int
+    #: Signed.
+    blocks: int
     #: The bytes are right to this, either way, in 95 of 100 cases; 0 where they are exact.
     error_bytes: int
 
@@ -85,9 +85,9 @@ class GrowthReport:
         return round(total(self.stacks).bytes)
 
     @property
-    def growth_count(self) -> int:
+    def growth_blocks(self) -> int:
         """How many blocks more are held; signed."""
-        return round(total(self.stacks).count)
+        return round(total(self.stacks).blocks)
 
     @property
     def error_bytes(self) -> int:
@@ -112,7 +112,7 @@ class GrowthReport:
         sums = added_up(self.stacks, lambda frame: packages.of(frame.file))
         return [
             PackageGrowth(
-                packages.of(frame.file), round(each.bytes), round(each.count), error_bytes(each)
+                packages.of(frame.file), round(each.bytes), round(each.blocks), error_bytes(each)
             )
             for frame, each in sums[:most]
             if each.bytes > 0
@@ -134,7 +134,7 @@ class GrowthReport:
             "depth": self.depth,
             "sample_bytes": self.sample_bytes,
             "growth_bytes": self.growth_bytes,
-            "growth_count": self.growth_count,
+            "growth_blocks": self.growth_blocks,
             "error_bytes": self.error_bytes,
             "own_bytes": self.own_bytes,
             "lines": [line._asdict() for line in self.lines()],
@@ -142,7 +142,7 @@ class GrowthReport:
             "stacks": [
                 {
                     "bytes": round(stack.bytes),
-                    "count": round(stack.count),
+                    "blocks": round(stack.blocks),
                     "error_bytes": error_bytes(stack),
                     "frames": [frame._asdict() for frame in stack.frames],
                 }
@@ -209,7 +209,9 @@ class GrowthReport:
             raise InvalidValueError(msg)
         content = made(self)
         try:
-            Path(path).write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+            Path(path).write_bytes(
+                content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+            )
         except OSError as error:
             msg = f"the report cannot be written to {str(path)!r}: {error.strerror}"
             raise OutputError(msg) from error
@@ -240,9 +242,9 @@ class GrowthReport:
         return "\n".join(lines)
 
     def _told_size(self) -> str:
-        count = self.growth_count
-        blocks = f"{count:+,} blocks" if abs(count) != 1 else f"{count:+} block"
-        return f"{_signed(self.growth_bytes, self.error_bytes)} in {blocks}"
+        blocks = self.growth_blocks
+        noun = "block" if abs(blocks) == 1 else "blocks"
+        return f"{_signed(self.growth_bytes, self.error_bytes)} in {blocks:+,} {noun}"
 
 
 def line_text(line: LineGrowth) -> str:

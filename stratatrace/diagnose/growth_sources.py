@@ -6,17 +6,16 @@ import tracemalloc
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from stratatrace.diagnose.growth_lines import StackGrowth
 from stratatrace.errors import InvalidValueError, TracesLostError
 from stratatrace.probes import native_obstacle
 from stratatrace.probes.allocations import (
     AllocationSampler,
-    Frame,
     estimated_bytes,
     estimated_count,
     variance_of_bytes,
 )
 from stratatrace.probes.tracing import TracemallocProbe, held_by_stack
+from stratatrace.stacks import Frame, StackGrowth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,9 +154,12 @@ _NOTHING = (0, 0)
 
 
 class _Sampled(NamedTuple):
-    """The blocks of the sample that were live, by the numbers of their births."""
+    """The blocks of the sample that were live."""
 
+    #: By the numbers of their births.
     live: dict[int, Sample]
+    #: Of the sampling that drew them: marks of two cannot be compared.
+    witness: object
 
 
 class NativeSource:
@@ -174,11 +176,15 @@ class NativeSource:
         self.depth = depth
         self._sampler = AllocationSampler(mean_bytes, depth=depth)
         self._stacks: dict[int, tuple[Frame, ...]] = {}
+        self._witness = object()
+        self._known_stack: int | None = None
+        self._was_intact = True
         self.sample_bytes: int | None = mean_bytes
 
     def open(self) -> None:
         """Begin to sample."""
         self._sampler.open()
+        self.sample_bytes = self._sampler.mean_bytes  # Less, where others want it.
 
     def close(self) -> None:
         """Sample no more, where nobody else does."""
@@ -186,24 +192,40 @@ class NativeSource:
 
     def mark(self) -> _Sampled:
         """Return the live blocks of the sample."""
+        intact = self._is_intact()
+        if not (intact and self._was_intact):
+            self._witness, self._known_stack = object(), None
+        self._was_intact = intact
         live = {sample.birth: sample for sample in self._sampler.live()}
         # Here, as they are forgotten when the sampling ends.
         for sample in live.values():
             if sample.stack_id not in self._stacks:
-                self._stacks[sample.stack_id] = self._sampler.stack(sample.stack_id)
-        return _Sampled(live)
+                frames = self._stacks[sample.stack_id] = self._sampler.stack(sample.stack_id)
+                self._known_stack = sample.stack_id if frames else self._known_stack
+        return _Sampled(live, self._witness)
 
     def growth(self, first: _Sampled, second: _Sampled) -> list[StackGrowth]:
         """Return what was born less what has died, as estimates.
 
         A block of both marks is no growth, and adds nothing to the error.
         """
+        if first.witness is not second.witness:
+            msg = (
+                "somebody's tracemalloc.stop() has ended the sampling between the two marks: have "
+                "tracemalloc begin after the tracker, or end after it"
+            )
+            raise TracesLostError(msg)
         born = (second.live[birth] for birth in second.live.keys() - first.live.keys())
         died = (first.live[birth] for birth in first.live.keys() - second.live.keys())
         sums: dict[tuple[Frame, ...], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         self._add(sums, born, 1)
         self._add(sums, died, -1)
         return [StackGrowth(frames, *numbers) for frames, numbers in sums.items()]
+
+    def _is_intact(self) -> bool:
+        """Tell whether it has sampled since the last mark: else the stacks from then are gone."""
+        known = self._known_stack
+        return self._sampler.counting and (known is None or bool(self._sampler.stack(known)))
 
     def _add(
         self,

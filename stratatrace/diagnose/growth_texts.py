@@ -10,8 +10,7 @@ from stratatrace.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stratatrace.diagnose.growth_lines import StackGrowth
-    from stratatrace.probes.allocations import Frame
+    from stratatrace.stacks import Frame, StackGrowth
 
 __all__ = ["UNKNOWN", "collapsed", "frame_text", "speedscope"]
 

@@ -115,8 +115,8 @@ def samples_dropped() -> int: ...
 # The number of the line that the calling thread runs.
 def samples_line() -> int: ...
 
-# The traces of tracemalloc, which the function returns as it has them, added up: the bytes and blocks
-# of each stack.
+# The traces of tracemalloc, which the function returns as they are, added up: the bytes and the
+# blocks of each stack.
 def sum_traces(
     get_traces: Callable[[], list[Any]], /
 ) -> dict[tuple[tuple[str, int], ...], tuple[int, int]]: ...

@@ -279,6 +279,11 @@ class AllocationSampler:
         return _sampling.mean_bytes
 
     @property
+    def counting(self) -> bool:
+        """Whether nobody has taken the hooks out, as somebody's `tracemalloc.stop` may."""
+        return _counters.is_counting()
+
+    @property
     def dropped(self) -> int:
         """How many blocks should be in the sample for which there was no room.
 

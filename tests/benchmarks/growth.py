@@ -35,7 +35,7 @@ def program() -> list[Callable[[int], list[object]]]:
             f"    return [[str(number) * {place % 7 + 1}] for number in range(count)]",
         ]
     made: dict[str, Any] = {}
-    exec(compile("\n".join(lines), "program.py", "exec"), made)  # noqa: S102 -- the lines above
+    exec(compile("\n".join(lines), "program.py", "exec"), made)
     return [made[f"make_{place}"] for place in range(PLACES)]
 
 
@@ -49,7 +49,7 @@ def held(blocks: int) -> list[list[object]]:
 
 
 def by_snapshots(depth: int, traces: int) -> tuple[float, int]:
-    """Return the processor seconds that tracemalloc's own way takes, and the bytes of the largest growth."""
+    """Return the processor time of tracemalloc's own way, in seconds, and the largest growth."""
     tracemalloc.start(depth)
     kept = held(traces * 2 // 3)
     began = time.process_time()
@@ -64,7 +64,7 @@ def by_snapshots(depth: int, traces: int) -> tuple[float, int]:
 
 
 def by_marks(depth: int, traces: int) -> tuple[float, int]:
-    """Return the processor seconds from marks to the text of the report, and the bytes of the largest."""
+    """Return the processor time from marks to the report's text, and the largest growth."""
     tracemalloc.start(depth)
     kept = held(traces * 2 // 3)
     tracker = track_growth(source="tracemalloc").start()
