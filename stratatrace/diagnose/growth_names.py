@@ -8,13 +8,14 @@ other people's code.
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from importlib.machinery import SourcelessFileLoader
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
+
+from stratatrace.diagnose.growth_packages import loaded_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,7 +69,7 @@ def _functions(file: str) -> tuple[dict[int, str], str]:
     try:
         code = None if file.startswith("<") else _compiled(file)
         if code is not None:
-            return dict(_inner_lines(code)), MODULE
+            return dict(_lines(code)), MODULE
         return dict(_loaded_lines(file)), ""
     # What lies there may be anything, and a name is not worth an error.
     except Exception:
@@ -86,27 +87,23 @@ def _compiled(file: str) -> CodeType | None:
     return SourcelessFileLoader("", str(compiled)).get_code("")
 
 
-def _inner_lines(code: CodeType) -> Iterator[tuple[int, str]]:
-    """Yield each line of the functions within, those of inner functions after those of outer."""
+def _lines(code: CodeType, outer: str = MODULE) -> Iterator[tuple[int, str]]:
+    """Yield each line of a function and its name; then those of the functions in it."""
+    # Comprehensions and lambdas count as the function that they are in.
+    name = outer if code.co_name.startswith("<") else code.co_qualname
+    lines = {line for *_, line in code.co_lines() if line}
+    # The line of a definition runs in the outer one, which makes the function.
+    for line in lines - {code.co_firstlineno} or lines:
+        yield line, name
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _lines(inner)
-
-
-def _lines(code: CodeType) -> Iterator[tuple[int, str]]:
-    # Comprehensions and lambdas count as the function that they are in.
-    if not code.co_name.startswith("<"):
-        lines = {line for *_, line in code.co_lines() if line is not None}
-        # The line of the definition runs in the outer one, which makes the function.
-        for line in lines - {code.co_firstlineno} or lines:
-            yield line, code.co_qualname
-    yield from _inner_lines(code)
+            yield from _lines(inner, name)
 
 
 def _loaded_lines(file: str) -> Iterator[tuple[int, str]]:
     """Yield each line of the functions that the modules of this file have."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == file:
+    for _, loaded_from, module in loaded_modules():
+        if loaded_from == file:
             for function in _functions_in(vars(module), {}):
                 if function.__code__.co_filename == file:
                     yield from _lines(function.__code__)

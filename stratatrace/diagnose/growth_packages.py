@@ -6,11 +6,27 @@ import sys
 import sysconfig
 from functools import cached_property
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-__all__ = ["Packages"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+__all__ = ["Packages", "loaded_modules"]
 
 _FROZEN = "<frozen "
 _SITES = {"site-packages", "dist-packages"}
+
+
+def loaded_modules() -> Iterator[tuple[str, str, ModuleType]]:
+    """Yield the name, the file and the module itself of each that is loaded from a file."""
+    for name, module in list(sys.modules.items()):
+        try:
+            file = module.__file__
+        except Exception:  # noqa: S112 -- it may be any object, even one that raises
+            continue
+        if isinstance(file, str):
+            yield name, file, module
 
 
 class Packages:
@@ -43,12 +59,8 @@ class Packages:
     @cached_property
     def _loaded(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for name, module in list(sys.modules.items()):
-            try:
-                file = module.__file__
-            except Exception:  # noqa: S112 -- a module may be any object, even one that raises
-                continue
-            if isinstance(file, str) and name != "__main__":
+        for name, file, _ in loaded_modules():
+            if name != "__main__":
                 found.setdefault(file, name.split(".")[0])
         return found
 

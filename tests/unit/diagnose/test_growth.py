@@ -183,7 +183,8 @@ def test_a_sample_has_error_bars() -> None:
     assert 0 < report.error_bytes < 2 * MIB
     assert report.growth_bytes == pytest.approx(1000 * 4 * KIB, abs=4 * report.error_bytes / 1.96)
     line = report.lines(1)[0]
-    assert (line.file, line.line, line.function) == (*line_of(hold), "hold")
+    assert (line.file, line.line) == line_of(hold)
+    assert line.function.split(".")[0] == "hold"  # Before 3.12, a comprehension is a function.
     assert "±" in str(report)
     assert "a sample of one byte in 16.0 KiB" in str(report)
 
@@ -198,9 +199,9 @@ def test_a_sample_between_marks() -> None:
     del kept[100:]
     tracker.stop()
     same = tracker.between("full", "same")
-    assert (same.growth_bytes, same.error_bytes) == pytest.approx((0, 0), abs=16 * KIB)
+    assert (same.growth_bytes, same.error_bytes) == pytest.approx((0, 0), abs=32 * KIB)
     freed = tracker.between("same", "stop").growth_bytes
-    assert freed == pytest.approx(-100 * 64 * KIB, abs=16 * KIB)
+    assert freed == pytest.approx(-100 * 64 * KIB, abs=64 * KIB)
 
 
 @by_native
