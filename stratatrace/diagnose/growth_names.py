@@ -8,12 +8,14 @@ other people's code.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from importlib.machinery import SourcelessFileLoader
 from importlib.util import cache_from_source
+from operator import attrgetter
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratatrace.diagnose.growth_packages import loaded_modules
 
@@ -59,21 +61,72 @@ def function_names(places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], s
         lines_by_file[file].add(line)
     found: dict[tuple[str, int], str] = {}
     for file, lines in lines_by_file.items():
-        names, of_others = _functions(file)
-        found.update({(file, line): names.get(line, of_others) for line in lines})
+        scopes = _scopes_of(file)
+        for line in lines:
+            found[file, line] = _name_at(line, scopes)
     return found
 
 
-def _functions(file: str) -> tuple[dict[int, str], str]:
-    """Return the names of functions by each of their lines, and what the other lines are in."""
+class _Scope(NamedTuple):
+    """A function, class or module, and what it is defined in."""
+
+    first_line: int
+    name: str
+    code: CodeType
+    outer: _Scope | None
+
+
+def _scopes_of(file: str) -> list[_Scope]:
+    """Return the scopes of a file that are known, by their first lines."""
+    scopes: list[_Scope] = []
     try:
         code = None if file.startswith("<") else _compiled(file)
         if code is not None:
-            return dict(_lines(code)), MODULE
-        return dict(_loaded_lines(file)), ""
+            _collect(code, None, scopes)
+        else:
+            for function in _loaded_functions(file):
+                _collect(function.__code__, None, scopes)
     # What lies there may be anything, and a name is not worth an error.
     except Exception:
-        return {}, ""
+        return []
+    return sorted(scopes, key=_FIRST_LINE)
+
+
+def _collect(code: CodeType, outer: _Scope | None, scopes: list[_Scope]) -> None:
+    """Put a scope, and those in it, into a list."""
+    name = code.co_qualname
+    if outer is not None and code.co_name.startswith("<"):
+        name = outer.name  # Comprehensions and lambdas count as the function that they are in.
+    scope = _Scope(code.co_firstlineno, name, code, outer)
+    scopes.append(scope)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            _collect(inner, scope, scopes)
+
+
+def _name_at(line: int, scopes: list[_Scope]) -> str:
+    """Return the name of the scope that a line is in; empty for none of them.
+
+    That is the one which begins last before it, or one around that: few are to be looked into, as
+    that takes long where it is traced.
+    """
+    at = bisect_right(scopes, line, key=_FIRST_LINE) - 1
+    scope = scopes[at] if at >= 0 else None
+    while scope is not None and not _has_line(scope, line):
+        scope = scope.outer
+    return "" if scope is None else scope.name
+
+
+def _has_line(scope: _Scope, line: int) -> bool:
+    """Tell whether a line runs in a scope, and not only around it."""
+    if scope.outer is None and scope.name == MODULE:
+        return True
+    lines = {each for *_, each in scope.code.co_lines() if each}
+    # The line of a definition runs in the outer one, which makes the function.
+    return line in (lines - {scope.first_line} or lines)
+
+
+_FIRST_LINE = attrgetter("first_line")
 
 
 def _compiled(file: str) -> CodeType | None:
@@ -87,26 +140,13 @@ def _compiled(file: str) -> CodeType | None:
     return SourcelessFileLoader("", str(compiled)).get_code("")
 
 
-def _lines(code: CodeType, outer: str = MODULE) -> Iterator[tuple[int, str]]:
-    """Yield each line of a function and its name; then those of the functions in it."""
-    # Comprehensions and lambdas count as the function that they are in.
-    name = outer if code.co_name.startswith("<") else code.co_qualname
-    lines = {line for *_, line in code.co_lines() if line}
-    # The line of a definition runs in the outer one, which makes the function.
-    for line in lines - {code.co_firstlineno} or lines:
-        yield line, name
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _lines(inner, name)
-
-
-def _loaded_lines(file: str) -> Iterator[tuple[int, str]]:
-    """Yield each line of the functions that the modules of this file have."""
+def _loaded_functions(file: str) -> Iterator[FunctionType]:
+    """Yield the functions of a file that the modules which are loaded from it have."""
     for _, loaded_from, module in loaded_modules():
         if loaded_from == file:
             for function in _functions_in(vars(module), {}):
                 if function.__code__.co_filename == file:
-                    yield from _lines(function.__code__)
+                    yield function
 
 
 def _functions_in(members: Any, seen: dict[int, object]) -> Iterator[FunctionType]:

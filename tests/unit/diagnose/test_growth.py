@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import tracemalloc
 from functools import partial
@@ -426,3 +429,47 @@ def test_what_the_compiled_part_is_given() -> None:
             _counters.sum_traces(lambda wrong=wrong: wrong)
     with pytest.raises(ZeroDivisionError):
         _counters.sum_traces(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("source", ["tracemalloc", pytest.param("native", marks=by_native)])
+def test_a_forked_child_goes_on(source: str) -> None:
+    """With its parent's marks and its own memory, though a thread was marking at the fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    program = f"""
+import os, threading, time, tracemalloc
+import stratatrace
+from stratatrace import profile_memory, track_growth
+stratatrace.configure(probe="tracemalloc", sample_ratio=0.5, output={os.devnull!r})
+profile_memory(lambda: None)()  # So that a recorder forgets its tracing in the child.
+tracker = track_growth(source={source!r}, sample="1 KiB").start()
+ended = threading.Event()
+def marking():
+    with tracker._lock:
+        ended.wait(10)
+thread = threading.Thread(target=marking)
+thread.start()
+kept = [bytearray(4096) for _ in range(100)]
+pid = os.fork()
+if not pid:
+    kept += [bytearray(4096) for _ in range(100)]
+    tracker.mark("child")
+    tracker.stop()
+    grown = tracker.between("start", "child").growth_bytes
+    os._exit(0 if 700_000 < grown < 1_000_000 and not tracemalloc.is_tracing() else 1)
+_, status = os.waitpid(pid, 0)
+ended.set()
+thread.join()
+tracker.stop()
+grown = tracker.report().growth_bytes
+assert 350_000 < grown < 600_000, grown
+assert status == 0, status
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore:.*multi-threaded", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
