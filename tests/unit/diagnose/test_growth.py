@@ -466,7 +466,7 @@ assert 350_000 < grown < 600_000, grown
 assert status == 0, status
 """
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore:.*multi-threaded", "-c", program],
+        [sys.executable, "-W", "ignore:This process", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,
