@@ -129,6 +129,7 @@ def test_go_tool_pprof(report: GrowthReport, tmp_path: Path) -> None:
     )
     assert "Type: inuse_space" in ran.stdout
     line = grow.__code__.co_firstlineno + 1
-    found = re.search(rf"^ *(\d+)B .*B .*% +grow.* {re.escape(__file__)}:{line}$", ran.stdout, re.M)
+    row = re.compile(rf"^ *(\d+)B .*B .*% +grow.* {re.escape(__file__)}:{line}$", re.MULTILINE)
+    found = row.search(ran.stdout)
     assert found is not None, ran.stdout
     assert int(found[1]) == pytest.approx(40 * MIB, rel=0.05)

@@ -1,4 +1,4 @@
-"""`track_growth`: marks and what grew between them, by both sources; and what it is told wrongly."""
+"""`track_growth`: marks, what grew between them by both sources, and what it is told wrongly."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 import stratatrace
 from stratatrace import track_growth
+from stratatrace.config import Config
 from stratatrace.diagnose import growth as module
 from stratatrace.diagnose.growth_sources import TracemallocSource
 from stratatrace.errors import (
@@ -29,7 +30,7 @@ from stratatrace.probes import native_obstacle, tracing
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from stratatrace.diagnose.growth import GrowthTracker
     from stratatrace.diagnose.telling import Finding
@@ -193,6 +194,14 @@ def test_a_sample_has_error_bars() -> None:
 
 
 @by_native
+def test_samples_are_shared() -> None:
+    """The one who wants fewest bytes between them decides, and reports say so."""
+    with track_growth(source="native", sample="8 KiB"), track_growth(source="native") as other:
+        pass
+    assert other.report().sample_bytes == 8 * KIB
+
+
+@by_native
 def test_a_sample_between_marks() -> None:
     """What is freed counts against it; what is in both marks adds no error."""
     tracker = track_growth(source="native", sample=KIB).start()
@@ -292,9 +301,10 @@ def test_the_collector_is_left_as_it_is(enabled: bool) -> None:
         gc.enable()
 
 
+@by_native
 def test_marks_within_a_measured_call_are_none_of_its_memory() -> None:
     """The traces that are looked at for a moment would else be its peak."""
-    with recording() as sink:
+    with recording(Config(probe="native")) as sink:
 
         @stratatrace.profile_memory
         def work(tracker: GrowthTracker) -> list[str]:
@@ -311,7 +321,7 @@ def test_marks_within_a_measured_call_are_none_of_its_memory() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Finding]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     """Keep what is told."""
     findings: list[Finding] = []
     monkeypatch.setattr(module, "tell", findings.append)
@@ -418,17 +428,22 @@ def test_what_the_compiled_part_is_given() -> None:
     from stratatrace.probes import _counters  # noqa: PLC0415 -- it is not always there
 
     frame = ("a.py", 1)
-    traces = [(0, 5, (frame,), 1), (0, 7, ((*frame,),), 9), (1, 2**40, (("b.py", 2),), 1)]
+    traces: list[Any] = [
+        (0, 5, (frame,), 1),
+        (0, 7, ((*frame,),), 9),
+        (1, 2**40, (("b.py", 2),), 1),
+    ]
     sums = {(frame,): (12, 2), (("b.py", 2),): (2**40, 1)}
     assert _counters.sum_traces(lambda: traces) == tracing.sum_traces(lambda: traces) == sums
-    many = [(0, n, ((str(n), n),), 1) for n in range(5000)]
+    many: list[Any] = [(0, n, ((str(n), n),), 1) for n in range(5000)]
     assert _counters.sum_traces(lambda: many) == tracing.sum_traces(lambda: many)
     assert _counters.sum_traces(list) == {}
-    for wrong in ((), [3], [(0, 1)], [(0, "x", ())], [(0, 2**70, ())], [(0, 1, [])]):
+    wrongs: list[Any] = [(), [3], [(0, 1)], [(0, "x", ())], [(0, 2**70, ())], [(0, 1, [])]]
+    for wrong in wrongs:
         with pytest.raises((TypeError, OverflowError)):
-            _counters.sum_traces(lambda wrong=wrong: wrong)
+            _counters.sum_traces(partial(getattr, wrong, "missing", wrong))
     with pytest.raises(ZeroDivisionError):
-        _counters.sum_traces(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        _counters.sum_traces(partial(divmod, 1, 0))
 
 
 @pytest.mark.parametrize("source", ["tracemalloc", pytest.param("native", marks=by_native)])

@@ -9,7 +9,6 @@ import py_compile
 import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from stratatrace.stacks import Frame, LineGrowth, StackGrowth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 SOURCE = '''\
 """A module."""
@@ -54,6 +54,16 @@ class Kind:
 @functools.wraps(outer)
 def wrapping():
     return 4
+
+def hiding(function):
+    @functools.wraps(function)
+    def wrapper():
+        return function()
+    return wrapper
+
+@hiding
+def hidden():
+    return 5
 '''
 NAMES = {
     8: "outer",
@@ -65,6 +75,8 @@ NAMES = {
     24: "Kind.value",
     28: "Kind.apart",
     32: "wrapping",
+    37: "hiding.<locals>.wrapper",
+    42: "hidden",
 }
 
 
@@ -96,7 +108,7 @@ def test_functions_by_the_compiled_module(module: ModuleType) -> None:
     file = str(module.__file__)
     compiled(file)
     del sys.modules["named_places"]
-    names = names_of(file, range(1, 34))
+    names = names_of(file, range(1, 43))
     assert {line: names[line] for line in NAMES} == NAMES
     assert names[18] == "Kind"
     assert names[3] == names[5] == names[17] == names[33] == "<module>"
@@ -105,11 +117,11 @@ def test_functions_by_the_compiled_module(module: ModuleType) -> None:
 def test_functions_by_the_loaded_module(module: ModuleType) -> None:
     """Where nothing is compiled, or it is older; what is in none has no name."""
     file = str(module.__file__)
-    names = names_of(file, range(1, 34))
+    names = names_of(file, range(1, 43))
     assert {line: names[line] for line in NAMES} == NAMES
     assert names[3] == names[33] == ""
     os.utime(compiled(file), (1, 1))
-    assert names_of(file, range(1, 34)) == names
+    assert names_of(file, range(1, 43)) == names
 
 
 @pytest.mark.parametrize("content", [b"", b"no code at all", b"\xff" * 100])
@@ -127,8 +139,8 @@ def test_modules_that_are_odd(module: ModuleType, monkeypatch: pytest.MonkeyPatc
         def __getattribute__(self, name: str) -> Any:
             raise RuntimeError(name)
 
-    monkeypatch.setitem(sys.modules, "odd_one", Raising())  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "odd_none", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "odd_one", Raising())
+    monkeypatch.setitem(sys.modules, "odd_none", None)
     vars(module)["proxy"] = Raising()
     assert names_of(str(module.__file__), range(10, 11)) == {10: "outer.<locals>.inner"}
     assert Packages().of(str(module.__file__)) == "named_places"
