@@ -15,6 +15,9 @@ from stratatrace.recorder import active as _active
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
+    from stratatrace.diagnose.cycle_breaking import break_cycles
+    from stratatrace.diagnose.cycle_report import CycleReport
+    from stratatrace.diagnose.cycles import find_cycles
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
     from stratatrace.processor import MemorySpanProcessor
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundedCache",
     "CompressedStore",
+    "CycleReport",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
@@ -46,8 +50,10 @@ __all__ = [
     "__version__",
     "adaptive_chunks",
     "adaptive_chunks_async",
+    "break_cycles",
     "cached",
     "configure",
+    "find_cycles",
     "lazy",
     "measure",
     "memory_limit",
@@ -64,6 +70,7 @@ __all__ = [
 _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
+    "CycleReport": "stratatrace.diagnose.cycle_report",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "MemoryPool": "stratatrace.reuse.pool",
@@ -71,7 +78,9 @@ _ROOMS = {
     "WeakCache": "stratatrace.reuse.cache_weak",
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
+    "break_cycles": "stratatrace.diagnose.cycle_breaking",
     "cached": "stratatrace.reuse.cache_decorator",
+    "find_cycles": "stratatrace.diagnose.cycles",
     "lazy": "stratatrace.reuse.lazy",
     "memory_limit": "stratatrace.guards.limit",
     "pooled": "stratatrace.reuse.pooled",

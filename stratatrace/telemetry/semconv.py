@@ -705,8 +705,26 @@ FINDING_NAME = Attribute(
     "What was looked at: the name of a function, or the one that the user gave.",
 )
 
+CYCLES_COUNT = Attribute(
+    "stratatrace.cycles.count", "int", "Cycles that only the collector could free."
+)
+CYCLES_OBJECTS = Attribute(
+    "stratatrace.cycles.objects", "int", "Objects in these cycles, and held by them."
+)
+CYCLES_BYTES = Attribute("stratatrace.cycles.bytes", "int", "Size of what they take, in bytes.")
+CYCLES_PATH = Attribute(
+    "stratatrace.cycles.path", "string", "Types and attributes of the cycles that take most."
+)
+
 #: What the log records of findings carry, and the first two the points of their metric.
-FINDING_ATTRIBUTES = (FINDING_KIND, FINDING_NAME)
+FINDING_ATTRIBUTES = (
+    FINDING_KIND,
+    FINDING_NAME,
+    CYCLES_COUNT,
+    CYCLES_OBJECTS,
+    CYCLES_BYTES,
+    CYCLES_PATH,
+)
 
 FINDING_COUNT = Metric(
     "stratatrace.finding.count", "Counter", "{finding}", "What the finders have found."
