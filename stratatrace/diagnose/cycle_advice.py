@@ -6,7 +6,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from stratatrace.diagnose.cycle_reading import CODE, CONTAINERS, LRU_CACHE
+from stratatrace.diagnose.cycle_reading import CODE, CONTAINERS, GENERATORS, LRU_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,35 +42,13 @@ class Advice(NamedTuple):
 
 # By these names objects refer to what they are part of, or to what was there before them.
 _BACK = frozenset(
-    [
-        "parent",
-        "owner",
-        "root",
-        "container",
-        "document",
-        "manager",
-        "outer",
-        "enclosing",
-        "up",
-        "master",
-        "controller",
-        "context",
-        "app",
-        "application",
-        "session",
-        "registry",
-        "graph",
-        "tree",
-        "engine",
-        "client",
-        "server",
-        "subject",
-        "observed",
-    ]
+    {
+        *("parent", "owner", "root", "container", "document", "manager", "outer", "enclosing"),
+        *("up", "master", "controller", "context", "app", "application", "session", "registry"),
+        *("graph", "tree", "engine", "client", "server", "subject", "observed"),
+    }
 )
-_BEFORE = frozenset(["prev", "previous", "before", "predecessor", "left"])
-_GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
-_FUNCTIONS = (types.FunctionType, functools.partial)
+_BEFORE = frozenset(("prev", "previous", "before", "predecessor", "left"))
 
 
 def advice_on(steps: Sequence[Step]) -> Advice | None:
@@ -105,11 +83,11 @@ def _exception(steps: Sequence[Step]) -> Advice | None:
 
 
 def _generator(steps: Sequence[Step]) -> Advice | None:
-    step = next((s for s in steps if s.kind in _GENERATORS), None)
+    step = next((s for s in steps if id(s.kind) in GENERATORS), None)
     if step is None:
         return None
     what = step.shown
-    if any(s.kind in _GENERATORS for s in steps if s is not step) or len(steps) > 1:
+    if any(id(s.kind) in GENERATORS for s in steps if s is not step) or len(steps) > 1:
         text = f"{what} refers to what refers to it: close() it when it is done with"
     else:
         text = f"{what} has itself in a variable: close() it when it is done with, or do not"
@@ -130,7 +108,7 @@ def _class(steps: Sequence[Step]) -> Advice | None:
 def _cache(steps: Sequence[Step]) -> Advice | None:
     if not any(s.kind is LRU_CACHE for s in steps):
         return None
-    at = next((i for i, s in enumerate(steps) if s.kind not in CODE), None)
+    at = next((i for i, s in enumerate(steps) if id(s.kind) not in CODE), None)
     holder = "what it is of" if at is None else steps[at].shown
     return Advice(
         "lru_cache",
@@ -141,7 +119,11 @@ def _cache(steps: Sequence[Step]) -> Advice | None:
 
 
 def _function(steps: Sequence[Step]) -> Advice | None:
-    functions = [i for i, s in enumerate(steps) if s.kind in _FUNCTIONS]
+    functions = [
+        i
+        for i, s in enumerate(steps)
+        if s.kind is types.FunctionType or s.kind is functools.partial
+    ]
     if not functions:
         return None
     name = steps[functions[0]].shown
@@ -163,7 +145,9 @@ def _function(steps: Sequence[Step]) -> Advice | None:
 
 def _method(steps: Sequence[Step]) -> Advice | None:
     methods = [
-        i for i, s in enumerate(steps) if s.kind in {types.MethodType, types.BuiltinMethodType}
+        i
+        for i, s in enumerate(steps)
+        if s.kind is types.MethodType or s.kind is types.BuiltinMethodType
     ]
     if not methods or len(methods) == len(steps):
         return None
@@ -177,7 +161,7 @@ def _method(steps: Sequence[Step]) -> Advice | None:
 
 
 def _container(steps: Sequence[Step]) -> Advice | None:
-    if not all(s.kind in CONTAINERS for s in steps):
+    if not all(id(s.kind) in CONTAINERS for s in steps):
         return None
     return Advice("container", f"a {steps[0].shown} has itself in it: take it out when done", 0)
 

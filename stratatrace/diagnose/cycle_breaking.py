@@ -26,14 +26,14 @@ from stratatrace.errors import InvalidTypeError, InvalidValueError
 from stratatrace.recorder import active
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from stratatrace.diagnose.cycle_steps import Step
 
 __all__ = ["BreakReport", "Broken", "break_cycles"]
 
 # A key that compares without any code of the user's.
-_PLAIN_KEYS = frozenset({str, bytes, int, float, bool, type(None)})
+_PLAIN_KEYS = frozenset(map(id, (str, bytes, int, float, bool, type(None))))
 
 
 class Broken(NamedTuple):
@@ -215,7 +215,7 @@ def _cuts_of_dict(
 ) -> Iterator[_Cut]:
     """Find the values of a dictionary, those of all keys or of one."""
     # To compare keys of another kind, whatever the user has written would be called.
-    if _PLAIN_KEYS.issuperset(map(type, dict.keys(holder))):
+    if _PLAIN_KEYS.issuperset(map(id, map(type, dict.keys(holder)))):
         for key, value in dict.items(holder):
             if id(value) in members and name in {None, key}:
                 yield _Cut(holder, key, "key")
@@ -232,8 +232,20 @@ def _take_away(cut: _Cut) -> bool:
     return True
 
 
-def _is_broken(objects: Sequence[Any]) -> bool:
-    return not cyclic_parts(edges_among(objects))
+def _is_broken(part: list[Any]) -> bool:
+    """Tell whether there is no circle left, by way of dictionaries neither."""
+    between = {id(item): item for item in _attributes_among(part)}
+    return not cyclic_parts(edges_among([*part, *between.values()]))
+
+
+def _attributes_among(objects: list[Any]) -> list[Any]:
+    """Return the dictionaries and frames to which the objects refer, and that are none of them."""
+    known = set(map(id, objects))
+    return [
+        item
+        for item in gc.get_referents(*objects)
+        if (type(item) is dict or type(item) is types.FrameType) and id(item) not in known
+    ]
 
 
 def _in_use(objects: list[Any]) -> set[int]:
@@ -256,12 +268,7 @@ def _in_use(objects: list[Any]) -> set[int]:
 
 def _own_parts(objects: list[Any]) -> list[Any]:
     """Return what came into being by a look at the objects: their dictionaries and frames."""
-    known = set(map(id, objects))
-    referred = [
-        item
-        for item in gc.get_referents(*objects)
-        if type(item) in {dict, types.FrameType} and id(item) not in known
-    ]
+    referred = _attributes_among(objects)
     times = Counter(map(id, referred))
     found = [*{id(item): item for item in referred}.values()]
     counted = [*map(sys.getrefcount, found)]

@@ -27,7 +27,8 @@ __all__ = ["Capture", "Captured", "Origin"]
 #: where that cannot be told.
 Origin = Literal["block", "before", "unknown"]
 
-# Python 3.12 begins with some hundreds of its own objects frozen; a program freezes many thousands.
+# The collector of Python 3.12 puts some hundreds of immortal tuples there by itself; a program that
+# freezes what it has, freezes many thousands.
 _FROZEN_BY_NOBODY = 1000
 # A finalizer may leave garbage behind, and that one again.
 _MOST_COLLECTIONS = 3

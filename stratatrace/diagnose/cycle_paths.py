@@ -72,7 +72,7 @@ class _Shapes:
         if len(part) > _MOST_OF_A_SHAPE:
             return self._path(part)
         objects, edges = self._objects, self._edges
-        kinds = tuple([type(objects[place]) for place in part])
+        kinds = tuple([id(type(objects[place])) for place in part])
         # Which of its references lead to which other one: the same attributes, in the same order.
         local: Any = dict(zip(part, _NUMBERS, strict=False)).get  # It has no None.
         shape: object = (kinds, tuple([tuple(map(local, edges[place])) for place in part]))
@@ -88,9 +88,9 @@ class _Shapes:
     def _path(self, part: Sequence[int]) -> _Path:
         """Return the path of a shortest circle, or of what is the shortest from some objects."""
         objects, members = self._objects, set(part)
-        starts: dict[type, int] = {}
+        starts: dict[int, int] = {}
         for place in part:
-            starts.setdefault(type(objects[place]), place)
+            starts.setdefault(id(type(objects[place])), place)
         told = [place for kind, place in starts.items() if kind not in CONTAINERS]
         most = _MOST_STARTS if len(part) <= _MANY else _MOST_STARTS_OF_MANY
         circles = [

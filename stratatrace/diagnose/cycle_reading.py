@@ -1,7 +1,8 @@
 """What objects refer to, and what they are called: found out without running any code of theirs.
 
 An object may have a ``__repr__`` that raises, a ``__class__`` that lies, and a metaclass that does
-both. So types are real types, and attributes are read through the interpreter's own descriptors.
+both. So types are real types, which are known by their ids, since a metaclass may have a hash of
+its own; and attributes are read through the interpreter's own descriptors.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CODE",
     "CONTAINERS",
+    "GENERATORS",
     "LRU_CACHE",
     "Reference",
     "attributes_of",
@@ -32,27 +34,28 @@ __all__ = [
     "type_name",
 ]
 
+
+def _ids(*kinds: type) -> frozenset[int]:
+    return frozenset(map(id, kinds))
+
+
 ReferenceKind = Literal["attribute", "item", "value", "key", "local", "dict", "unknown"]
+
+#: What only holds others together: in a path it is not told of.
+CONTAINERS = _ids(list, tuple, dict, set, frozenset, deque, types.CellType, types.TracebackType)
 
 #: What `functools.lru_cache` makes of a function.
 LRU_CACHE = type(functools.lru_cache(lambda: None))
-#: What only holds others together: in a path it is not told of.
-CONTAINERS = frozenset(
-    {list, tuple, dict, set, frozenset, deque, types.CellType, types.TracebackType}
-)
-
 #: What is no object of data: a path does not begin with it where there is other.
-CODE = frozenset(
-    {
-        types.FunctionType,
-        types.MethodType,
-        types.BuiltinMethodType,
-        types.FrameType,
-        types.GeneratorType,
-        types.CoroutineType,
-        types.AsyncGeneratorType,
-        LRU_CACHE,
-    }
+CODE = _ids(
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinMethodType,
+    types.FrameType,
+    types.GeneratorType,
+    types.CoroutineType,
+    types.AsyncGeneratorType,
+    LRU_CACHE,
 )
 
 # How the attributes of generators and the like begin.
@@ -61,6 +64,8 @@ _GENERATORS: dict[type, str] = {
     types.CoroutineType: "cr",
     types.AsyncGeneratorType: "ag",
 }
+#: Generators, coroutines and asynchronous generators.
+GENERATORS = _ids(*_GENERATORS)
 _RUNNING: dict[type, str] = {
     types.FrameType: "frame",
     types.GeneratorType: "generator",
@@ -155,7 +160,7 @@ def code_of(item: object) -> types.CodeType | None:
         code = found.__code__
     elif kind is types.FrameType:
         code = found.f_code
-    elif kind in _GENERATORS:
+    elif id(kind) in GENERATORS:
         code = getattr(found, f"{_GENERATORS[kind]}_code")
     else:
         return None
@@ -224,7 +229,7 @@ def reference(holder: object, target: object) -> Reference:
 def _references_of(holder: object) -> Iterator[tuple[object, Reference]]:
     """Go through what an object refers to, as far as that has a name or a place."""
     yield from _placed_in(holder)
-    if type(holder) in _GENERATORS or type(holder) is types.FrameType:
+    if id(type(holder)) in GENERATORS or type(holder) is types.FrameType:
         for name, value in _locals_of(holder):
             yield value, Reference("local", name)
     some: Any = holder
@@ -260,13 +265,14 @@ def _placed_in(holder: object) -> Iterator[tuple[object, Reference]]:
 def _locals_of(item: object) -> list[tuple[str, object]]:
     try:
         some: Any = item
-        prefix = _GENERATORS.get(type(item))
-        frame = some if prefix is None else getattr(some, f"{prefix}_frame")
+        is_frame = type(item) is types.FrameType
+        frame = some if is_frame else getattr(some, f"{_GENERATORS[type(item)]}_frame")
         found = frame.f_locals if frame is not None else {}
     except Exception:
         return []  # It runs just now, or has ended.
     # Of a class's body it can be whatever the metaclass has prepared.
-    return list(found.items()) if type(found) in {dict, _LOCALS} else []
+    known = type(found) is dict or type(found) is _LOCALS
+    return list(found.items()) if known else []
 
 
 def _read(described: Any, name: str, item: object) -> Iterator[tuple[str, object]]:

@@ -36,13 +36,13 @@ def own_sizes(objects: Sequence[object], counts: Sequence[int]) -> list[int]:
         objects: Any objects.
         counts: To how many each refers.
     """
-    sizers: dict[type, tuple[Callable[[Any], int], int, int]] = {}
+    sizers: dict[int, tuple[Callable[[Any], int], int, int]] = {}
     sizes: list[int] = []
     for item, count in zip(objects, counts, strict=True):
         kind = type(item)
-        sizer = sizers.get(kind)
+        sizer = sizers.get(id(kind))
         if sizer is None:
-            sizer = sizers[kind] = _sizer(kind)
+            sizer = sizers[id(kind)] = _sizer(kind)
         size_of, head_bytes, value_bytes = sizer
         sizes.append(size_of(item) + head_bytes + value_bytes * count)
     return sizes

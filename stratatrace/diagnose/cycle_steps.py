@@ -79,14 +79,14 @@ def steps_of(objects: Sequence[Any]) -> list[Step]:
     Lists, dictionaries, cells and tracebacks are not told of, where there is anything else. The
     same circle has the same first step, wherever it was begun.
     """
-    shown = [i for i, item in enumerate(objects) if type(item) not in CONTAINERS]
+    shown = [i for i, item in enumerate(objects) if id(type(item)) not in CONTAINERS]
     if not shown:
         shown = list(range(len(objects)))
     told = shown if len(shown) <= _MOST_READ else shown[:_MOST_TOLD]
     steps = [_step(objects, at, shown[(number + 1) % len(shown)]) for number, at in enumerate(told)]
     steps = _without_repetition(_one_period(steps, whole=len(told) == len(shown)))
     rotated = [steps[at:] + steps[:at] for at in range(len(steps))]
-    return min(rotated, key=lambda way: (way[0].kind in CODE, [step.key for step in way]))
+    return min(rotated, key=lambda way: (id(way[0].kind) in CODE, [step.key for step in way]))
 
 
 def written(steps: Sequence[Step], *, details: bool = False) -> str:
@@ -129,7 +129,7 @@ def _name(holder: Any, found: list[Reference]) -> tuple[str, list[Reference]]:
     """Return by what an object leads on, and the references that tell more of that."""
     first, rest = found[0], found[1:]
     if first.kind == "dict" and rest:  # Its own, with its attributes.
-        return rest[0].name or _PLACE, rest[1:]
+        return rest[0].name, rest[1:]
     if type(holder) is types.FunctionType and first.name == "__closure__" and rest:
         code = code_of(holder)
         names = code.co_freevars if code is not None else ()
