@@ -62,9 +62,7 @@ def _made_by(make: Callable[[], object]) -> Any:
             garbage.generator,
             "numbers() generator -> numbers() generator",
             "generator",
-            marks=pytest.mark.skipif(
-                sys.version_info < (3, 12), reason="it is closed, and cleared"
-            ),
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="it is cleared"),
         ),
         (
             Cached,
