@@ -142,10 +142,10 @@ def test_locals_of_a_generator() -> None:
         yield 1
 
     holder: Any = Holder()
-    holder.numbers = one = numbers(holder)
-    found_by = reference(one, holder)
+    holder.numbers = numbers(holder)
+    found_by = reference(holder.numbers, holder)
     assert (found_by.kind, found_by.name) == ("local", "holder")
-    one.close()
+    holder.numbers = None
 
 
 def test_attributes_of_the_same_class_are_told_apart() -> None:
@@ -177,21 +177,35 @@ def test_classes_of_one_name_are_told_apart() -> None:
     assert sorted(group.types for group in found) == [("one.Same",), ("other.Same",)]
 
 
-def test_many_shapes_are_told_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond so many, cycles of the same classes are taken for the same."""
-    monkeypatch.setattr(cycle_paths, "_MOST_SHAPES", 3)
+def test_the_same_circle_is_told_from_the_same_object() -> None:
+    """Wherever the search has come upon it, and also where nothing is known to go back."""
 
-    def make() -> None:
-        for number in range(20):
-            nodes = [Node() for _ in range(5)]
-            for at, node in enumerate(nodes):
-                node.parent = nodes[(at + 1) % 5]
-                node.data = nodes[number % (at + 1)]
+    def make(kinds: tuple[Any, Any]) -> None:
+        one, other = (kind() for kind in kinds)
+        one.any, other.any = other, one
 
     with find_cycles() as found:
-        make()
-    assert found.cycles == 20
-    assert len(found) <= 3
+        for kinds in ((Slot, Derived), (Derived, Slot)) * 3:
+            make(kinds)
+    (group,) = found
+    assert group.cycles == 6
+    assert group.path == "Derived.any -> Slot.any -> Derived"
+    assert (group.pattern, group.advice) == (None, None)
+
+
+def test_many_shapes_are_told_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many, cycles of the same classes are taken for the same."""
+    monkeypatch.setattr(cycle_paths, "_MOST_SHAPES", 1)
+
+    def make(name: str) -> None:
+        one: Any = Derived()
+        one.left = one.right = None
+        setattr(one, name, one)
+
+    with find_cycles() as found:
+        for name in ("left", "right", "left", "right"):
+            make(name)
+    assert [group.cycles for group in found] == [4]
 
 
 def test_a_long_circle_of_two_classes() -> None:
@@ -222,9 +236,25 @@ def test_what_only_the_cycle_keeps_is_counted() -> None:
             node.data = [bytearray(1_000_000), shared, ("x" * 500_000).upper()]
 
     group = _made_by(make)
+    assert group.cycles == 3
     assert 4_500_000 < group.held_bytes < 4_510_000
     assert group.size_bytes < 1000
     assert len(shared) == 3_000_000
+
+
+def test_what_attributes_of_the_object_that_is_looked_at_refer_to_is_counted() -> None:
+    """To look at an object may change how its attributes are kept."""
+
+    def make() -> None:
+        node = Node()
+        node.parent = node
+        node.data = bytearray(1_000_000)
+
+    assert 1_000_000 < _made_by(make).held_bytes < 1_001_000
+
+
+class Slot:
+    __slots__ = ("any",)
 
 
 _called: list[str] = []
@@ -275,7 +305,8 @@ def test_no_code_of_the_objects_runs(base: type) -> None:
     _called.clear()
 
     def make() -> None:
-        one = base.__new__(hostile)
+        new: Any = base.__new__
+        one = new(hostile)
         if base is list:
             list.append(one, one)
         elif base is dict:

@@ -179,7 +179,7 @@ def test_who_has_all_garbage_saved_has_it_still() -> None:
     """It is found, and it is in `gc.garbage`."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        with find_cycles() as found:
+        with find_cycles(keep=True) as found:
             pair()
         assert gc.get_debug() == gc.DEBUG_SAVEALL
         assert [type(item) for item in gc.garbage] == [Slotted, Slotted]
