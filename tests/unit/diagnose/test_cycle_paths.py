@@ -353,6 +353,14 @@ def test_names_that_are_no_plain_text() -> None:
     assert found[0].path.startswith("yyy")
     assert len(found[0].path) < 500
 
+    slotted: Any = Derived()
+    vars(slotted)[_Text("first")] = None
+    slotted.next = slotted
+    with find_cycles() as found:
+        del slotted
+    assert _called == []
+    assert found[0].path == "Derived.next -> Derived"
+
     other: Any = Derived()
     vars(other)[5] = other
     with find_cycles() as found:
