@@ -32,8 +32,7 @@ __all__ = ["found_in"]
 # Small cycles of one shape are looked at once. A larger one has a path of its own, and so has a
 # small one while there are not too many shapes.
 _MOST_OF_A_SHAPE = 32
-_NUMBERS = range(_MOST_OF_A_SHAPE)
-_MOST_SHAPES = 2000
+_MOST_SHAPES = 1000
 # From how many objects of a cycle, each of another class, a shortest way back is looked for.
 _MOST_STARTS, _MOST_STARTS_OF_MANY, _MANY = 8, 3, 10_000
 _MOST_TRACED = 1000
@@ -62,6 +61,7 @@ class _Shapes:
     def __init__(self, objects: Sequence[Any], edges: Edges) -> None:
         self._objects = objects
         self._edges = edges
+        self._kinds = [*map(id, map(type, objects))]
         self._known: dict[object, _Path] = {}
         #: Dictionaries that came into being by a look at an object, by its place: until 3.12 they
         #: take over its attributes.
@@ -71,26 +71,34 @@ class _Shapes:
         """Return the path of a cycle."""
         if len(part) > _MOST_OF_A_SHAPE:
             return self._path(part)
-        objects, edges = self._objects, self._edges
-        kinds = tuple([id(type(objects[place])) for place in part])
-        # Which of its references lead to which other one: the same attributes, in the same order.
-        local: Any = dict(zip(part, _NUMBERS, strict=False)).get  # It has no None.
-        shape: object = (kinds, tuple([tuple(map(local, edges[place])) for place in part]))
+        kinds, edges = self._kinds, self._edges
+        local: dict[int | None, int] = {}
+        for place in part:
+            local[place] = len(local)
+        # The class of each, and which of its references lead to which other one: with the same
+        # attributes in the same order. An id is never as small as these numbers.
+        marks: list[int | None] = []
+        for place in part:
+            marks.append(kinds[place])
+            marks += map(local.get, edges[place])
+        shape: object = tuple(marks)
         path = self._known.get(shape)
-        if path is None and len(self._known) >= _MOST_SHAPES:
-            shape = frozenset(kinds)
-            path = self._known.get(shape)
+        if path is None:
+            classes = frozenset([kinds[place] for place in part])
+            if len(self._known) >= _MOST_SHAPES:
+                shape = classes
+                path = self._known.get(shape)
         if path is None:
             path = self._known[shape] = self._path(part)
-            self._known.setdefault(frozenset(kinds), path)
+            self._known.setdefault(classes, path)
         return path
 
     def _path(self, part: Sequence[int]) -> _Path:
         """Return the path of a shortest circle, or of what is the shortest from some objects."""
-        objects, members = self._objects, set(part)
+        members = set(part)
         starts: dict[int, int] = {}
         for place in part:
-            starts.setdefault(id(type(objects[place])), place)
+            starts.setdefault(self._kinds[place], place)
         told = [place for kind, place in starts.items() if kind not in CONTAINERS]
         most = _MOST_STARTS if len(part) <= _MANY else _MOST_STARTS_OF_MANY
         circles = [
@@ -197,11 +205,14 @@ def _grouped(
     captured: Captured, shapes: _Shapes, parts: list[list[int]]
 ) -> list[tuple[Origin, _Ways]]:
     """Return the cycles that have the same path, and were made in the same stretch of time."""
-    newer = captured.newer if captured.told_apart else None
+    newer = captured.newer
+    all_newer: Origin | None = None if captured.told_apart else "unknown"
+    if captured.told_apart and newer == len(captured.objects):
+        all_newer = "block"
     by_path: dict[tuple[_Path, Origin], _Ways] = {}
     for part in parts:
         path = shapes.path_of(part)
-        origin: Origin = "unknown" if newer is None else "block" if max(part) < newer else "before"
+        origin: Origin = all_newer or ("block" if max(part) < newer else "before")
         ways = by_path.get((path, origin))
         if ways is None:
             ways = by_path[path, origin] = []
