@@ -87,7 +87,7 @@ def exceptions(count: int) -> None:
         error_of.append(kept)
 
     error_of: list[object] = []
-    for _ in range(count // 3):
+    for _ in range(count // 4):
         fail()
 
 
