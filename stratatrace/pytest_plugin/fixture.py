@@ -62,6 +62,7 @@ class MemoryBlock:
         _traceback: TracebackType | None,
     ) -> None:
         """End measuring; fail the test where the block has broken its budget, and not raised."""
+        __tracebackhide__ = True  # Of interest is where the block stands.
         reading, self._reading = self._reading, None
         if reading is None:
             return

@@ -35,6 +35,8 @@ __all__ = ["MemoryPlugin", "load"]
 _NAME = "stratatrace-memory"
 _MEASURED = pytest.StashKey[Measured]()
 _BROKEN = pytest.StashKey[str]()
+# Of a budget, for a line to be told.
+_LEAST_TOLD = 0.05
 
 
 def load(config: pytest.Config) -> MemoryPlugin:
@@ -227,13 +229,21 @@ def _hold_to(item: pytest.Function, budget: Budget, measured: Measured) -> None:
     problem = budget.broken_by(measured)
     if problem is None:
         return
-    item.stash[_BROKEN] = "\n".join([budget.told(measured), *_lines()])
+    item.stash[_BROKEN] = "\n".join([budget.told(measured), *_lines(budget)])
     pytest.fail(f"memory budget: {problem}", pytrace=False)
 
 
-def _lines() -> list[str]:
-    """Return what to tell of lines that allocate, where something traces them."""
-    lines = [f"  {format_size(size):>10}  {file}:{line}" for file, line, size in top_allocators()]
+def _lines(budget: Budget) -> list[str]:
+    """Return what to tell of lines that allocate, where something traces them.
+
+    What the test has let go is not in it, so that much of a budget may not be there.
+    """
+    least_bytes = (budget.heap_peak or budget.rss_peak or 0) * _LEAST_TOLD
+    lines = [
+        f"  {format_size(size):>10}  {file}:{line}"
+        for file, line, size in top_allocators()
+        if size >= least_bytes
+    ]
     return ["alive when the test had ended, in the whole process:", *lines] if lines else []
 
 

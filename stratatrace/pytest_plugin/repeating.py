@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-
-from stratatrace.pytest_plugin.leaks import raise_unittest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,25 +22,26 @@ def run_again(item: pytest.Function) -> bool:
         item: The test, between its call and its teardown.
     """
     hook = item.ihook
-    # The parent stands for a next test of the same class or module, which asks it for no more than
+    # The parent stands for a next test of the same class or module, which is asked for no more than
     # who its parents are.
     torn_down = _goes_well(
-        lambda: hook.pytest_runtest_teardown(item=item, nextitem=cast("Any", item.parent)),
-        "teardown",
+        item, "teardown", lambda: hook.pytest_runtest_teardown(item=item, nextitem=item.parent)
     )
     item._initrequest()  # noqa: SLF001 -- so do all who run a test again
-    if not (_goes_well(lambda: hook.pytest_runtest_setup(item=item), "setup") and torn_down):
-        return False
-
-    def call() -> None:
-        hook.pytest_runtest_call(item=item)
-        raise_unittest_failure(item)
-
-    return _goes_well(call, "call")
+    set_up = _goes_well(item, "setup", lambda: hook.pytest_runtest_setup(item=item))
+    return (
+        torn_down
+        and set_up
+        and _goes_well(item, "call", lambda: hook.pytest_runtest_call(item=item))
+    )
 
 
-def _goes_well(phase: Callable[[], object], when: Any) -> bool:
+def _goes_well(
+    item: pytest.Function, when: Literal["setup", "call", "teardown"], phase: Callable[[], Any]
+) -> bool:
     # What ends the session as a whole goes on: no outcome of a test is of these.
     reraise = (pytest.exit.Exception, KeyboardInterrupt)
     call = pytest.CallInfo.from_call(phase, when, reraise=reraise)
-    return call.excinfo is None
+    # Nobody is shown the report; others note by it what they undo in the next phase.
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    return report.passed

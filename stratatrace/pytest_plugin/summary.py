@@ -100,7 +100,7 @@ class Summary:
             self._outcome = str(error)
             return
         self._outcome = (
-            f"{len(changed)} of {len(self._peaks | changed)} tests have changed in {path}"
+            f"{len(changed)} of {len(self._peaks | changed)} tests are new or changed in {path}"
             if written
             else f"nothing has changed in {path}"
         )

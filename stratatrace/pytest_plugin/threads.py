@@ -5,6 +5,7 @@ That is for the probe that tells threads apart; the other counts them all.
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import sys
 import threading
 from contextlib import contextmanager
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["following_threads"]
 
-_FOLLOWED = {
-    "concurrent.futures.thread": follow_executor,
-    "anyio._backends._asyncio": follow_anyio,
-}
+# Its threads live longer than what is handed to them, and so do those of every executor.
+_ANYIO = "anyio._backends._asyncio"
 
 
 @contextmanager
@@ -52,9 +51,10 @@ def following_threads(heap: HeapAccount | None) -> Iterator[None]:
 
     table = PatchTable()
     _follow_thread(heap, table)
-    for name, follow in _FOLLOWED.items():
-        if name in sys.modules:
-            follow(sys.modules[name], table, hand_over)
+    # It is imported here, or a test that is the first to use one would not be followed.
+    follow_executor(concurrent.futures.thread, table, hand_over)
+    if _ANYIO in sys.modules:
+        follow_anyio(sys.modules[_ANYIO], table, hand_over)
     try:
         yield
     finally:
