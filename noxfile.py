@@ -18,7 +18,8 @@ nox.options.reuse_existing_virtualenvs = True
 PYTHONS = ["3.11", "3.12", "3.13"]
 # Whose tests run under coverage. Before it, a collection within a trace function may crash Python.
 COVERED = PYTHONS[-1]
-# Those that are here. The oldest and the newest run all tests, others what depends on Python.
+# Those that are here. The oldest and the newest run all tests of one process, and each one half of
+# the programs; others run what depends on Python.
 AT_HAND = [version for version in PYTHONS if shutil.which(f"python{version}")]
 IN_BETWEEN = AT_HAND[1:-1]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -51,23 +52,22 @@ PROGRAMS = (
     "examples",
     "property",
 )
-OF_PROGRAMS = ("-n", "2", *(f"tests/{path}" for path in PROGRAMS))
 IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
 # In two processes side by side, which take about the same time: these folders, and all others.
 HALF = ("tests/unit/guards", "tests/kinds")
 HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
-# Under coverage these run nothing of the package that the others do not, or run as a user who may
-# not write.
+# Programs that the oldest Python runs, and not the one under coverage: there they run nothing of
+# the package that the others do not, or run as a user who may not write.
 NOT_COVERED = (
     *("parity", "docs", "examples", "property"),
     *(path for path in PROGRAMS if path.startswith("unit/reuse")),
     *("unit/guards/test_traps.py", "unit/guards/test_monitor_programs.py"),
     "unit/instrumentation/test_programs.py",
 )
-OF_ALL_ALIKE = {
-    *("tests/docs", "tests/examples", "tests/property"),
-    "tests/unit/instrumentation/test_programs.py",
-}
+SHARING = ("-n", "2")
+OF_PROGRAMS = (*SHARING, *(f"tests/{path}" for path in PROGRAMS))
+UNDER_COVERAGE = (*SHARING, *(f"tests/{path}" for path in PROGRAMS if path not in NOT_COVERED))
+BESIDE_COVERAGE = (*SHARING, *(f"tests/{path}" for path in NOT_COVERED))
 EXTRAS = "cli,otlp,prometheus"
 
 # What is compiled for each Python, or drives what that is made of: two halves, and programs.
@@ -79,7 +79,7 @@ OF_PYTHON = (
         *(f"tests/unit/test_{name}.py" for name in ("accounts", "tallies", "thinning", "patching")),
         *(f"tests/unit/reuse/test_lazy_{name}.py" for name in ("asyncio", "properties", "threads")),
     ),
-    ("-n", "2", "tests/parity", "tests/unit/guards/test_isolation.py"),
+    (*SHARING, "tests/parity", "tests/unit/guards/test_isolation.py"),
 )
 
 
@@ -139,27 +139,38 @@ def tests(session: nox.Session) -> None:
         covered(session)
         return
     pytest = ("pytest", "-m", "not e2e", *session.posargs)
-    *halves, programs = OF_PYTHON if session.python in IN_BETWEEN else (*HALVES, OF_PROGRAMS)
+    if session.python in IN_BETWEEN:
+        *halves, programs = OF_PYTHON
+    else:
+        halves, programs = list(HALVES), of_programs(session)
     side_by_side(session, *((*pytest, *half) for half in halves))
     side_by_side(session, (*pytest, *programs))
 
 
+def of_programs(session: nox.Session) -> tuple[str, ...]:
+    """Return the programs of a Python that runs the tests of one process."""
+    # With one Python alone, or when some tests are asked for, there is nobody to share them with.
+    shared = len(AT_HAND) > 1 and not session.posargs
+    return BESIDE_COVERAGE if shared else OF_PROGRAMS
+
+
 def covered(session: nox.Session) -> None:
-    """Run all tests once, and fail where they leave too much of the package alone."""
+    """Run the tests once, and fail where they leave too much of the package alone."""
+    # It cannot tell branches before Python 3.14; the tracer that can takes four times as long.
+    session.env["COVERAGE_CORE"] = "sysmon"
     # By the script's path and not by -m, which would put the checkout before the wheel.
     pytest = str(Path(session.bin) / "pytest")
     under_coverage = ("coverage", "run", pytest, "-m", "not e2e and not untraced")
     session.run("coverage", "erase")
     side_by_side(session, *((*under_coverage, *half) for half in HALVES))
-    others = [f"tests/{path}" for path in NOT_COVERED]
-    session.run(*under_coverage, *(path for path in OF_PROGRAMS if path not in others))
+    session.run(*under_coverage, *UNDER_COVERAGE)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
-    # What was left out of that; what all Pythons do alike is tested with the oldest.
-    ignored = (f"--ignore={path}" for path in others)
+    # What was left out of that.
+    ignored = (f"--ignore=tests/{path}" for path in NOT_COVERED)
     session.run("pytest", "-m", "not e2e and untraced", "tests", *ignored)
-    of_python = [path for path in others if path not in OF_ALL_ALIKE]
-    session.run("pytest", "-m", "not e2e", "-n", "2", *of_python)
+    alone = len(AT_HAND) == 1
+    session.run("pytest", "-m", "not e2e", *(BESIDE_COVERAGE if alone else OF_PYTHON[-1]))
 
 
 @nox.session(python=PYTHONS[0])
@@ -179,9 +190,15 @@ def minimums(session: nox.Session) -> None:
     session.env["STRATATRACE_NO_EXTENSION"] = "1"
     session.install(f".[{EXTRAS}]", *oldest, *groups)
     pytest = ("pytest", "-m", "not e2e", *session.posargs)
-    side_by_side(session, *((*pytest, *half) for half in HALVES))
+    # Limits and streams ask nothing of others that has changed.
+    ignored = [f"--ignore=tests/unit/{room}" for room in ("guards", "streams", "pressure")]
+    side_by_side(
+        session,
+        (*pytest, "tests/kinds", "tests/accuracy"),
+        (*pytest, *IN_PROCESS, *ignored, "--ignore=tests/kinds", "--ignore=tests/accuracy"),
+    )
     # Of the programs, those that look most at what others have made.
-    side_by_side(session, (*pytest, "-n", "2", "tests/unit/exporters"))
+    side_by_side(session, (*pytest, *SHARING, "tests/unit/exporters"))
     # The oldest of this extra is for an API that is newer than the oldest of all.
     (auto,) = PYPROJECT["project"]["optional-dependencies"]["auto"]
     name, _, version = auto.partition(">=")

@@ -441,6 +441,7 @@ def test_what_calls_set_and_spill_adds_up(tmp_path: Path) -> None:
     assert sum(nets) == pytest.approx(stats.memory_bytes, abs=25_000)
 
 
+@untraced
 def test_samples_are_charged_to_nobody() -> None:
     """They are ours, and gone one day; so is what a training takes."""
     store = CompressedStore[int, str](codec="text", compression="zlib", dictionary=20)
