@@ -163,8 +163,9 @@ class MemoryFixture:
     def __init__(self, meter: Meter, when_measured: Callable[[MemoryBlock], None]) -> None:
         self._meter = meter
         self._when_measured = when_measured
-        # Kept, so that a name which is used for the next block frees nothing within it.
-        self._blocks: list[MemoryBlock] = []
+        self._made = 0
+        # The latest two, so that a name which is used for the next block frees nothing within it.
+        self._latest: tuple[MemoryBlock, ...] = ()
 
     def __call__(
         self,
@@ -187,7 +188,8 @@ class MemoryFixture:
         held = None
         if budget is not None or rss_peak is not None:
             held = budget_of(heap_peak=budget, rss_peak=rss_peak)
-        label = label or f"block {len(self._blocks) + 1}"
+        self._made += 1
+        label = label or f"block {self._made}"
         block = MemoryBlock(label, held, self._meter, self._when_measured)
-        self._blocks.append(block)
+        self._latest = (*self._latest[-1:], block)
         return block

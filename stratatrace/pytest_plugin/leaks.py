@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["fail_where_it_leaks"]
 
@@ -38,10 +39,29 @@ def fail_where_it_leaks(
 
     # Never by the node id, which has the arguments of a parametrised test in it.
     name = f"{item.module.__name__}.{item.originalname}"
-    report = find_leaks(once, name=name, **options)
+    with _silent_subtests(item):
+        report = find_leaks(once, name=name, **options)
     if report:
         item.add_report_section("call", "leaks", str(report))
         pytest.fail(f"the test leaks: {_first_line(report)}", pytrace=False)
+
+
+@contextmanager
+def _silent_subtests(item: pytest.Function) -> Iterator[None]:
+    """Have subtests of a `unittest.TestCase` not told each time, but for their failures."""
+    if not hasattr(item, "addSubTest"):
+        yield
+        return
+
+    def add_subtest(_case: object, _test: object, error: Any) -> None:
+        if error is not None:
+            raise error[1].with_traceback(error[2])
+
+    vars(item)["addSubTest"] = add_subtest
+    try:
+        yield
+    finally:
+        del vars(item)["addSubTest"]
 
 
 def raise_unittest_failure(item: pytest.Item) -> None:

@@ -179,7 +179,8 @@ class MemoryPlugin:
         if budget is not None:
             _hold_to(item, budget, measured)
         if leak_options is not None:
-            fail_where_it_leaks(item, runtest, leak_options)
+            with self._meter.leaving_collections_alone():
+                fail_where_it_leaks(item, runtest, leak_options)
 
     def _verdict(self, item: pytest.Function, measured: Measured) -> Verdict | None:
         """Return what the baseline says of a test that has passed; None where nobody asks."""
