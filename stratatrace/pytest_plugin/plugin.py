@@ -134,7 +134,9 @@ class MemoryPlugin:
         if call.when != "call" or measured is None or self._repeating or report.skipped:
             return report
         assert isinstance(item, pytest.Function)
-        verdict = self._verdict(item, measured) if report.passed else None
+        # What was to fail is no test of what it takes.
+        judged = report.passed and not hasattr(report, "wasxfail")
+        verdict = self._verdict(item, measured) if judged else None
         broken = item.stash.get(_BROKEN, None)
         if broken is not None:
             report.sections.append(("memory budget", broken))
@@ -206,8 +208,8 @@ class MemoryPlugin:
 
     @staticmethod
     def _fail(report: pytest.TestReport, verdict: Verdict, baseline_bytes: int | None) -> None:
-        if hasattr(report, "wasxfail") or baseline_bytes is None:
-            return  # It was to fail, and did: what it took is of no account.
+        if baseline_bytes is None:
+            return
         repeats = verdict.runs[1:]
         low, high = format_size(min(repeats)), format_size(max(repeats))
         report.outcome = "failed"

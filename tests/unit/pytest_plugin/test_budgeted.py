@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,7 @@ def test_who_breaks_a_budget_fails(run: Run, probe: str) -> None:
             "E *AssertionError: 5000000 is not None",
         ]
     )
+    assert sum("- memory budget -" in line for line in result.outlines) == 3
     failed = ("test_over", "TestClass::test_sized[[]2000000[]]", "TestUnit::test_over")
     for name in failed:
         result.stdout.fnmatch_lines([f"FAILED test_it.py::{name} - Failed: memory budget*"])
@@ -207,6 +209,7 @@ def test_nonsense_that_comes_later_fails_the_test(run: Run, pytester: pytest.Pyt
 
 def test_threads_of_a_test_are_its_own(run: Run, probe: str) -> None:
     """Those that it starts, and what it hands to those that others have started."""
+    before = threading.Thread.start
     result = run("""
         import threading
         from concurrent.futures import ThreadPoolExecutor
@@ -240,6 +243,7 @@ def test_threads_of_a_test_are_its_own(run: Run, probe: str) -> None:
             pass
     """)
     result.assert_outcomes(passed=1, failed=3)
+    assert threading.Thread.start is before
 
 
 def test_coroutines_are_measured(run: Run, probe: str) -> None:
@@ -334,6 +338,7 @@ def test_what_a_collection_frees_is_not_the_tests(run: Run, probe: str) -> None:
             gc.disable()
             cycle = [bytearray(9_000_000)]
             cycle.append(cycle)
+            del cycle
             yield
             gc.enable()
 
@@ -378,6 +383,12 @@ BLOCKS = """
         assert abs(block.heap_net_bytes) < 200
         assert block.label == "block 4"
 
+    def test_no_less_than_was_taken(memory):
+        with memory() as block:
+            bytearray(1_000_000)
+        if block.measurement.probe == "native":
+            assert 1_000_000 <= block.heap_peak_bytes < 1_000_500
+
     def test_misuse(memory):
         with pytest.raises(StratatraceError, match="not a size"):
             memory(budget="50 bananas")
@@ -402,7 +413,7 @@ BLOCKS = """
 def test_blocks(run: Run, probe: str) -> None:
     """A block has its numbers when it has ended, and fails the test where it breaks its budget."""
     result = run(BLOCKS, "--strict-markers")
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(
         ["E*memory block 'mine': heap peak 4.8 MiB is over the budget of 976.6 KiB by 3.8 MiB"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from types import SimpleNamespace
@@ -29,8 +30,11 @@ SIZED = """
     @pytest.fixture
     def fresh(tmp_path):
         (tmp_path / "here").mkdir()
+        return []
 
     def test_fresh(fresh, caplog):
+        fresh.append(1)
+        assert len(fresh) == 1
         bytearray(SIZE)
 
     @pytest.mark.parametrize("times", [1, 2])
@@ -48,6 +52,9 @@ SIZED = """
             bytearray(b'')
             \"\"\"
 """
+
+
+UPDATE = ("--memory-baseline=b.json", "--memory-baseline-update")
 
 
 def names_in(lines: list[str]) -> list[str]:
@@ -72,6 +79,39 @@ def test_the_worst_are_shown(run: Run) -> None:
     result = run(SIZED, "--memory-top=2")
     assert len(names_in(result.outlines)) == 2
     result.stdout.fnmatch_lines(["3 more tests: --memory-top=0 shows all"])
+
+
+def test_what_another_test_has_left_is_seen_to_go(run: Run) -> None:
+    """It counts between tests, too, where all of them are measured."""
+    result = run(
+        """
+        left = []
+
+        def test_leaves():
+            left.append(bytearray(9_000_000))
+
+        def test_frees():
+            left.clear()
+            bytearray(5_000_000)
+        """,
+        "--memory",
+    )
+    result.stdout.fnmatch_lines(["* B * test_it.py::test_frees"])
+
+
+def test_what_was_to_fail_is_not_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it repeated."""
+    text = """
+        import os
+        import pytest
+
+        @pytest.mark.xfail
+        def test_luck():
+            bytearray(int(os.environ.get("SIZE", "1000000")))
+    """
+    run(text.replace("@pytest.mark.xfail", ""), *UPDATE)
+    monkeypatch.setenv("SIZE", "2000000")
+    run(text, UPDATE[0]).assert_outcomes(xpassed=1)
 
 
 def test_options_are_checked(run: Run) -> None:
@@ -101,8 +141,7 @@ def test_more_than_the_baseline_fails(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where repeats, with fixtures made anew, take more, too."""
-    update = ("--memory-baseline=b.json", "--memory-baseline-update")
-    result = run(SIZED, *update)
+    result = run(SIZED, *UPDATE)
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["5 of 5 tests are new or changed in *b.json"])
     file = pytester.path / "b.json"
@@ -111,15 +150,15 @@ def test_more_than_the_baseline_fails(
     assert list(tests) == sorted(tests)
     assert tests["test_it.py::test_sized[2]"]["heap_peak_bytes"] == pytest.approx(2e6, rel=0.01)
 
-    result = run(SIZED, *update)
+    result = run(SIZED, *UPDATE)
     result.stdout.fnmatch_lines(["nothing has changed in *b.json"])
     assert file.read_bytes() == written
-    result = run(SIZED, update[0])
+    result = run(SIZED, UPDATE[0])
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["5 tests compared by heap peak"])
 
     monkeypatch.setenv("SIZE", "1500000")
-    result = run(SIZED, update[0])
+    result = run(SIZED, UPDATE[0])
     result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
         [
@@ -133,7 +172,7 @@ def test_more_than_the_baseline_fails(
     )
 
     monkeypatch.setenv("SIZE", "500000")
-    result = run(SIZED, update[0])
+    result = run(SIZED, UPDATE[0])
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["4 tests took less, which --memory-baseline-update would keep:"])
     assert file.read_bytes() == written
@@ -206,7 +245,9 @@ def properties_of(pytester: pytest.Pytester, test: str) -> dict[str, str]:
         for case in ET.parse(pytester.path / "junit.xml").iter("testcase")
         if case.get("name") == test
     )
-    return {p.attrib["name"]: p.attrib["value"] for p in case.iter("property")}
+    properties = {p.attrib["name"]: p.attrib["value"] for p in case.iter("property")}
+    assert len(properties) == len(list(case.iter("property")))
+    return properties
 
 
 def test_junit_has_the_numbers(run: Run, pytester: pytest.Pytester) -> None:
@@ -288,6 +329,7 @@ def test_a_test_that_leaks_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
         func: Callable[[], object], *, name: str, iterations: int = 10, **_others: Any
     ) -> _Report:
         asked.append(f"{name} {iterations}")
+        assert not any("CollectorProbe" in repr(callback) for callback in gc.callbacks)
         for _ in range(iterations):
             func()
         return _Report(name, iterations)
@@ -295,7 +337,7 @@ def test_a_test_that_leaks_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(
         sys.modules, "stratatrace.diagnose.leaks", SimpleNamespace(find_leaks=find_leaks)
     )
-    result = run(LEAKY, "-Wdefault")
+    result = run(LEAKY, "-Walways")
     result.assert_outcomes(passed=1, failed=4, warnings=1)
     result.stdout.fnmatch_lines(
         [
