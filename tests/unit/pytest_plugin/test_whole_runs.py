@@ -96,7 +96,7 @@ def test_what_another_test_has_left_is_seen_to_go(run: Run) -> None:
         """,
         "--memory",
     )
-    result.stdout.fnmatch_lines(["* B * test_it.py::test_frees"])
+    result.stdout.re_match_lines([r" *\d+(\.\d KiB| B) .*test_it.py::test_frees"])
 
 
 def test_what_was_to_fail_is_not_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
