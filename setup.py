@@ -26,6 +26,7 @@ def extensions() -> list[Extension]:
             ["stratatrace/probes/_counters.c"],
             depends=sorted(str(path) for path in Path("stratatrace/probes").glob("_*.h")),
             extra_compile_args=flags,
+            libraries=[] if os.name == "nt" else ["m"],
             optional=True,
         )
     ]

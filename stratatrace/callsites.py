@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "describe_block", "describe_function"]
 
+_MOST_LINES = 50
+
 
 class Options:
     """What a user may say of a callsite; checked when it is said.
@@ -30,13 +32,14 @@ class Options:
         attributes: Attributes of every span, of OpenTelemetry's simple types.
         budget: The heap peak that a call may reach, as bytes or text ("200MB").
         sample_ratio: Share of the calls whose heap is traced, 0 to 1.
+        top: How many lines to tell of those that have allocated most of what a call keeps.
 
     Raises:
         InvalidTypeError: An argument is of the wrong type.
         InvalidValueError: A size or ratio makes no sense.
     """
 
-    __slots__ = ("attributes", "budget_bytes", "name", "sample_ratio")
+    __slots__ = ("attributes", "budget_bytes", "name", "sample_ratio", "top")
 
     def named(self, name: str) -> Options:
         """Return the same options under another name."""
@@ -51,6 +54,7 @@ class Options:
         attributes: Mapping[str, AttributeValue] | None = None,
         budget: int | str | None = None,
         sample_ratio: float | None = None,
+        top: int | None = None,
     ) -> None:
         if name is not None and not isinstance(name, str):
             msg = f"a name is text, not {name!r}"
@@ -59,10 +63,23 @@ class Options:
             msg = "a name must not be empty"
             raise InvalidValueError(msg)
         check_ratio(sample_ratio)
+        _check_top(top)
         self.name = name
         self.attributes = _checked_attributes(attributes)
         self.budget_bytes = None if budget is None else parse_size(budget)
         self.sample_ratio = sample_ratio
+        self.top = top
+
+
+def _check_top(top: int | None) -> None:
+    if top is None:
+        return
+    if isinstance(top, bool) or not isinstance(top, int):
+        msg = f"top is a number of lines, not {top!r}"
+        raise InvalidTypeError(msg)
+    if not 1 <= top <= _MOST_LINES:
+        msg = f"top is how many lines a span tells, 1 to {_MOST_LINES}, and {top} is not"
+        raise InvalidValueError(msg)
 
 
 def _checked_attributes(
@@ -98,6 +115,7 @@ def describe_function(function: Callable[..., Any], options: Options) -> Callsit
         attributes=options.attributes,
         budget_bytes=options.budget_bytes,
         sample_ratio=options.sample_ratio,
+        top=options.top,
     )
 
 
@@ -109,6 +127,7 @@ def describe_block(  # noqa: PLR0917 -- positional, so that remembering them cos
     name: str | None,
     budget_bytes: int | None,
     sample_ratio: float | None,
+    top: int | None = None,
 ) -> Callsite:
     """Return the callsite of a ``with`` block.
 
@@ -121,6 +140,7 @@ def describe_block(  # noqa: PLR0917 -- positional, so that remembering them cos
         name: What the user calls it; None takes the name of the function.
         budget_bytes: See `Callsite`.
         sample_ratio: See `Callsite`.
+        top: See `Callsite`.
     """
     module = _module_name(module)
     enclosing = "" if code.co_name == "<module>" else f".{code.co_qualname}"
@@ -132,6 +152,7 @@ def describe_block(  # noqa: PLR0917 -- positional, so that remembering them cos
         line=line,
         budget_bytes=budget_bytes,
         sample_ratio=sample_ratio,
+        top=top,
     )
 
 

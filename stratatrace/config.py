@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.errors import InvalidTypeError, InvalidValueError, StratatraceError
 from stratatrace.guard import outside
-from stratatrace.probes import RSS_PEAKS, default_ratio, heap_probe
+from stratatrace.probes import (
+    RSS_PEAKS,
+    NativeProbe,
+    default_ratio,
+    heap_probe,
+    native_obstacle,
+)
+from stratatrace.probes.allocations import AllocationSampler
 from stratatrace.scoring import SCORERS
+from stratatrace.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,11 +53,16 @@ class Config:
     #: How much of the wall time measuring may take, above 0 and up to 1: calls are left out to keep
     #: to it. None leaves none out.
     max_overhead: float | None = None
+    #: How many bytes the program allocates, on average, to one whose traceback is kept; None keeps
+    #: none until a call's lines are asked for. By the native probe only.
+    sample_allocations: int | None = None
     #: Whether decorated functions run bare.
     disabled: bool = False
 
     def __post_init__(self) -> None:
-        heap_probe(self.probe)
+        probe = heap_probe(self.probe)
+        if self.sample_allocations is not None:
+            _check_sampling(probe, self.sample_allocations)
         if self.rss_peak not in RSS_PEAKS:
             names = ", ".join(map(repr, RSS_PEAKS))
             msg = f"there is no way {self.rss_peak!r} to find the peak RSS: choose one of {names}"
@@ -120,6 +133,14 @@ def check_ratio(ratio: float | None) -> None:
         raise InvalidValueError(msg)
 
 
+def _check_sampling(probe: object, mean_bytes: int) -> None:
+    if not isinstance(probe, NativeProbe):
+        reason = native_obstacle() or "leave probe= out, or give probe='native'"
+        msg = f"sample_allocations= is by the native heap probe, which is not in use: {reason}"
+        raise InvalidValueError(msg)
+    AllocationSampler(mean_bytes)
+
+
 def _check_overhead(share: float | None) -> None:
     if share is None:
         return
@@ -153,5 +174,6 @@ _ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "rss_peak": str,
     "scorer": str,
     "max_overhead": float,
+    "sample_allocations": parse_size,
     "disabled": read_truth,
 }

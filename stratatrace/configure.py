@@ -8,6 +8,7 @@ from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError
 from stratatrace.profile import unknown_option
 from stratatrace.recorder import Recorder, active
+from stratatrace.sizes import parse_size
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +28,7 @@ _OPTIONS = (
     "rss_peak",
     "scorer",
     "max_overhead",
+    "sample_allocations",
     "disabled",
     "output",
     "endpoint",
@@ -44,6 +46,7 @@ def configure(
     rss_peak: str | None = None,
     scorer: str | Scorer | None = None,
     max_overhead: float | None = None,
+    sample_allocations: int | str | None = None,
     disabled: bool | None = None,
     output: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
@@ -73,6 +76,9 @@ def configure(
         scorer: ``budget``, ``legacy``, or an object with ``score(measurement, budget_bytes)``.
         max_overhead: How much of the wall time measuring may take, above 0 and up to 1: calls are
             left out to keep to it, and the others stand for them. All are measured without it.
+        sample_allocations: How many bytes are allocated, on average, to one whose traceback is
+            kept, such as ``"512 KiB"``: so calls that break their budget, or their own record, tell
+            which lines held their peak. By the native probe only.
         disabled: Run decorated functions bare.
         output: File for spans, metrics and log records as OTLP JSON lines; it is appended to.
         endpoint: Base URL of an OTLP endpoint; the protocol is gRPC on port 4317 and HTTP
@@ -97,6 +103,7 @@ def configure(
         rss_peak=rss_peak,
         scorer=scorer,
         max_overhead=max_overhead,
+        sample_allocations=None if sample_allocations is None else parse_size(sample_allocations),
         disabled=disabled,
     )
     sinks = tuple(sinks)

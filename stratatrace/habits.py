@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 __all__ = ["Habit", "Habits", "Judge"]
 
 _MOST_CALLSITES = 4096
+# A record is more than the highest of all calls before by this, and not one of the first calls.
+_RECORD = 1.25
+_CALLS_BEFORE_RECORDS = 10
 _ALMOST_ONE = 1 - 1e-9  # Ten times a tenth is a little less than one.
 
 
 class Habit:
     """What is remembered of one callsite."""
 
-    __slots__ = ("_debt", "baseline")
+    __slots__ = ("_calls", "_debt", "_highest_bytes", "baseline")
 
     def __init__(self) -> None:
         self.baseline = Baseline()
         # Grows by the sample ratio with each call, and falls by one with each that is traced.
         self._debt = 1.0  # So that the first is traced.
+        self._calls = self._highest_bytes = 0
 
     def due(self, ratio: float) -> bool:
         """Tell whether the next call is to be traced, where that share of them is."""
@@ -38,6 +42,15 @@ class Habit:
         """One was traced, due or not: it is of the share, but does not use it up far beforehand."""
         if ratio < 1:
             self._debt = max(self._debt, 0) + ratio - 1
+
+    def breaks_record(self, peak_bytes: int) -> bool:
+        """Take the heap peak of a call into account; tell whether it is by far the highest yet."""
+        highest_bytes, self._highest_bytes = (
+            self._highest_bytes,
+            max(self._highest_bytes, peak_bytes),
+        )
+        self._calls += 1
+        return self._calls > _CALLS_BEFORE_RECORDS and peak_bytes > highest_bytes * _RECORD
 
 
 class Habits:

@@ -15,6 +15,7 @@ from stratatrace.windows import TimedWindow, Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stratatrace.call_lines import CallLines
     from stratatrace.governor import Turns
     from stratatrace.recorder import Recorder
     from stratatrace.telemetry.spans import SpanScope
@@ -31,7 +32,16 @@ class Call:
     account is told of.
     """
 
-    __slots__ = ("_callsite", "_generation", "_recorder", "_running", "_scope", "_window", "kept")
+    __slots__ = (
+        "_callsite",
+        "_generation",
+        "_lines",
+        "_recorder",
+        "_running",
+        "_scope",
+        "_window",
+        "kept",
+    )
 
     #: What an instance takes; its owner drops it when it is finished.
     own_bytes: ClassVar[int]
@@ -43,6 +53,7 @@ class Call:
         self._running = False
         self._scope: SpanScope | None = None
         self._window: Window | None = None
+        self._lines: CallLines | None = None
         #: The numbers of the call, once it is finished, where `finish` was told to keep them.
         self.kept: Measurement | None = None
 
@@ -58,6 +69,7 @@ class Call:
         began = recorder.work.begin()
         try:
             self._open_span(attributes)
+            self._open_lines()
             self._open_window(trace_heap=trace_heap, porous=porous)
         finally:
             recorder.work.end(began)
@@ -67,6 +79,13 @@ class Call:
             self._scope = self._recorder.spans.open(self._callsite, attributes)
         except Exception:
             self._recorder.guard.caught(self._callsite, "start a span")
+
+    def _open_lines(self) -> None:
+        try:
+            recording = self._scope is not None and self._scope.recording
+            self._lines = self._recorder.lines.of(self._callsite, recording=recording)
+        except Exception:
+            self._recorder.guard.caught(self._callsite, "tell the lines of a call")
 
     def _new_window(self) -> Window:
         return Window(self._recorder.accounts)
@@ -96,6 +115,7 @@ class Call:
                 self._scope.enter()
         except Exception:
             self._recorder.guard.caught(self._callsite, "make a span current")
+        self._step_lines(begins=True)
         if self._window is not None:
             self._window.resume(held)
         else:
@@ -112,12 +132,23 @@ class Call:
         held = None
         if self._window is not None and self._generation == self._recorder.generation:
             held = self._window.pause()
+        self._step_lines(begins=False)
         try:
             if self._scope is not None:
                 self._scope.leave()
         except Exception:
             self._recorder.guard.caught(self._callsite, "leave a span")
         return held
+
+    def _step_lines(self, *, begins: bool) -> None:
+        lines = self._lines
+        if lines is None:
+            return
+        try:
+            (lines.resume if begins else lines.pause)()
+        except Exception:
+            self._lines = None
+            self._recorder.guard.caught(self._callsite, "tell the lines of a call")
 
     def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Put on the span what is known only while the call runs, before it is finished."""
@@ -144,7 +175,7 @@ class Call:
         try:
             if self._generation == self._recorder.generation:  # Else a fork's parent will tell.
                 self._tell(error, keep=keep)
-            self._window = self._scope = None
+            self._window = self._scope = self._lines = None
         finally:
             self._recorder.unhold(held, dropped_bytes=self.own_bytes)
 
@@ -157,6 +188,11 @@ class Call:
 
     def _settle(self, error: BaseException | None, *, keep: bool) -> None:
         recorder, callsite = self._recorder, self._callsite
+        try:
+            if self._lines is not None:
+                self._lines.end()
+        except Exception:
+            recorder.guard.caught(callsite, "tell the lines of a call")
         try:
             if self._window is not None:
                 self._window.close()
@@ -179,7 +215,10 @@ class Call:
 
     def _numbers(self) -> dict[str, Any]:
         """Return the numbers of the call, by the fields of its Measurement."""
-        return self._window.numbers() if self._window is not None else {}
+        numbers = self._window.numbers() if self._window is not None else {}
+        if self._lines is not None:
+            numbers.update(self._recorder.lines.told(self._lines, self._callsite, numbers))
+        return numbers
 
     def _error_type(self, error: BaseException | None) -> str | None:
         """Return what is told of how the call has ended; None where it has not failed."""

@@ -6,10 +6,12 @@ They hold numbers and names. How numbers are read, folded or exported is decided
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from stratatrace.stacks import LineGrowth
 
 __all__ = [
     "Attribution",
@@ -50,6 +52,8 @@ class Callsite:
     budget_bytes: int | None = None
     #: Share of the calls whose heap is traced, 0 to 1; None follows the configuration.
     sample_ratio: float | None = None
+    #: How many of the lines that have allocated what a call keeps are told; None tells none.
+    top: int | None = None
 
 
 class Reading(NamedTuple):
@@ -110,6 +114,12 @@ class Measurement:
     #: The probability with which this call was chosen to be measured, where it was below 1: it
     #: stands for ``1 / sample_ratio`` calls. None where it stands for itself alone.
     sample_ratio: float | None = None
+    #: The lines that have allocated most of what the call keeps, the largest first, of those that
+    #: the call itself ran; asked for with ``top=``.
+    top_lines: tuple[LineGrowth, ...] | None = None
+    #: Likewise of what it held when its heap stood highest, where it broke its budget or its own
+    #: record and allocations are sampled.
+    peak_lines: tuple[LineGrowth, ...] | None = None
 
     @property
     def budget_exceeded(self) -> bool | None:
@@ -118,9 +128,12 @@ class Measurement:
             return None
         return self.heap_peak_bytes > self.callsite.budget_bytes
 
-    def to_dict(self) -> dict[str, AttributeValue | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the numbers for machines, the callsite by its fully qualified name."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "callsite"}
+        for name in ("top_lines", "peak_lines"):
+            if numbers[name] is not None:
+                numbers[name] = [line._asdict() for line in numbers[name]]
         return {"name": self.callsite.name, "function": self.callsite.function, **numbers}
 
 

@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = ("name", "attributes", "budget", "sample_ratio", "methods")
+_OPTIONS = ("name", "attributes", "budget", "sample_ratio", "top", "methods")
 _SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -49,6 +49,7 @@ def profile_memory(
     attributes: Mapping[str, AttributeValue] | None = None,
     budget: int | str | None = None,
     sample_ratio: float | None = None,
+    top: int | None = None,
     methods: Iterable[str] | None = None,
 ) -> MemoryProfile: ...
 def profile_memory(
@@ -59,6 +60,7 @@ def profile_memory(
     attributes: Mapping[str, AttributeValue] | None = None,
     budget: int | str | None = None,
     sample_ratio: float | None = None,
+    top: int | None = None,
     methods: Iterable[str] | None = None,
     **unknown: Never,
 ) -> Any:
@@ -87,6 +89,9 @@ def profile_memory(
         budget: The heap peak that a call may reach: bytes, or text such as ``"200MB"``.
         sample_ratio: Share of the calls whose heap is traced, 0 to 1; the configuration's by
             default. Time and resident memory are measured on every call.
+        top: How many lines the span tells of those that have allocated most of what the call
+            keeps, 1 to 50. Of a sample of what is allocated, which this begins; by tracemalloc of
+            all, in a pass over all traces at each end of a call.
         methods: On a class, the names of the methods to measure.
         **unknown: None; there to answer a misspelt option with the one that was meant.
 
@@ -101,7 +106,9 @@ def profile_memory(
             msg = f"profile_memory() was given two names, {target!r} and {name!r}: give one"
             raise InvalidTypeError(msg)
         target, name = None, target
-    options = Options(name=name, attributes=attributes, budget=budget, sample_ratio=sample_ratio)
+    options = Options(
+        name=name, attributes=attributes, budget=budget, sample_ratio=sample_ratio, top=top
+    )
     profile = MemoryProfile(options, methods)
     return profile if target is None else profile(target)
 
@@ -192,6 +199,7 @@ class MemoryProfile:
             options.name,
             options.budget_bytes,
             options.sample_ratio,
+            options.top,
         )
 
 

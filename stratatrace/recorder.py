@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from stratatrace.accounts import Account
+from stratatrace.call_lines import LinesOfCalls
 from stratatrace.config import Config
 from stratatrace.guard import Guard, outside
 from stratatrace.habits import Habits, Judge
@@ -91,6 +92,8 @@ class Recorder:
         self._trace_ratio = config.trace_ratio
         heap = heap_probe(config.probe, always=self._trace_ratio >= 1)
         self._heap_probe = heap
+        #: Of the calls whose lines are to be told.
+        self.lines = LinesOfCalls(heap, config.sample_allocations, self.habits)
         self.accounts = Accounts.of(heap, resident_probe(config.rss_peak))
         self.tallies = self._make_tallies(sinks)
         self.generation = 0
@@ -108,6 +111,7 @@ class Recorder:
         self.accounts.collector.start()
         if self._heap_probe is not None:
             self._heap_probe.open()
+        self.lines.start()
 
     def stop(self) -> None:
         """End what `start` began."""
@@ -115,6 +119,7 @@ class Recorder:
             self.tallies.stop()
         if self.thinnings is not None:
             self.thinnings.stop()
+        self.lines.stop()
         self.accounts.collector.stop()
         if self._heap_probe is not None:
             self._heap_probe.close()

@@ -6,6 +6,7 @@ A probe reads; it neither knows windows nor telemetry.
 from __future__ import annotations
 
 from stratatrace.errors import InvalidValueError
+from stratatrace.probes.allocations import AllocationSampler
 from stratatrace.probes.collector import CollectorProbe
 from stratatrace.probes.native import (
     Leftovers,
@@ -28,6 +29,7 @@ from stratatrace.probes.tracing import TracemallocProbe
 __all__ = [
     "HEAP_PROBES",
     "RSS_PEAKS",
+    "AllocationSampler",
     "CollectorProbe",
     "HighWaterProbe",
     "Leftovers",

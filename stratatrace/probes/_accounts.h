@@ -31,6 +31,7 @@ heap_hold(HeapAccount *account)
     Used used = leftovers_used();
     mine->live += used.bytes;
     mine->allocated += used.allocated;
+    mine->sample_at += used.allocated; /* Nobody could sample these. */
     mine->allocations += used.allocations;
     mine->peak = highest(mine->peak, mine->live);
     account->program = *mine;

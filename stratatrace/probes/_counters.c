@@ -16,8 +16,9 @@
    The byte of a block's first granule, its *mark*, tells the size that was asked for:
 
        0          no block that we know of begins here
-       1 .. 254   a block of 0 .. 253 bytes
-       255        a block of 254 bytes or more, whose size stands in full in one of its other bytes
+       1 .. 253   a block of 0 .. 252 bytes
+       254        a block of any size that is one of the sample (_samples.h), which knows its size
+       255        a block of 253 bytes or more, whose size stands in full in one of its other bytes
 
        granules of a block of 300 bytes, the first of which has a number that is 5 modulo 8:
 
@@ -26,9 +27,9 @@
          | 255 |  0 |  0 |          300, as eight bytes          |  0 |  0 |..|  0 |
          +-----+----+----+---------------------------------------+----+----+--+----+
 
-   A block of 254 bytes has 16 granules, so that the next eight aligned bytes are always its own. They
+   A block of 253 bytes has 16 granules, so that the next eight aligned bytes are always its own. They
    are aligned to be read and written in one piece. The last ones of a leaf may reach eight bytes
-   beyond its end, where each leaf has room for them.
+   beyond its end, where each leaf has room for them. A large block has them while it is in the sample, too.
 
    All bytes are zero but for those of live blocks, so whatever was allocated while nothing counted
    reads as untracked: its free counts nothing.
@@ -40,6 +41,8 @@
      back. The allocator hands a block over from one thread to another in order, and marks with it,
      as they are written before the block is given away. A mark is therefore always taken off
      *before* the allocator below is called, which may hand the block to somebody else at once.
+     The mark of a block of the sample is an exception: it is changed under the sample's lock, by
+     whoever ends the sampling as well.
    - Parts of the tree are published by compare-and-swap, and never freed. A reader reaches what it
      points to through the pointer itself, an order that every processor keeps.
    - `start` and `stop` are called with the GIL, and look at nobody else's state: see there. */
@@ -72,6 +75,7 @@
 #include "_map.h"
 #include "_measured.h"
 #include "_numpy.h"
+#include "_samples.h"
 #include "_spans.h"
 #include "_tallies.h"
 
@@ -159,7 +163,7 @@ hooked_realloc(int domain, void *block, size_t size)
 }
 
 NEVER_INLINE void
-free_large(const PyMemAllocatorEx *next, void *block)
+free_slowly(const PyMemAllocatorEx *next, void *block)
 {
     take_off(block);
     next->free(next->ctx, block);
@@ -175,8 +179,8 @@ hooked_free(int domain, void *block)
     if (LIKELY(leaf != NULL)) {
         uint8_t *mark = &leaf[granule_of(block)];
         uint8_t marked = LOAD_RELAXED(mark);
-        if (UNLIKELY(marked == LARGE_MARK)) {
-            free_large(next, block);
+        if (UNLIKELY(marked >= SAMPLED_MARK)) {
+            free_slowly(next, block);
             return;
         }
         if (LIKELY(marked != 0)) {
@@ -311,6 +315,7 @@ start_counting(void)
     /* Who began before us and ends now puts back what was there before both: then our hooks are
        gone while we count, and this is a start like the first. */
     if (root == &no_map || reached != ALL_DOMAINS) {
+        int64_t mean = samples_forget();
         STORE_RELEASE(&root, &no_map);
         for_each_part(clear_leaf, NULL);
         for (int domain = 0; domain < DOMAINS; domain++) {
@@ -319,6 +324,7 @@ start_counting(void)
             }
         }
         STORE_RELEASE(&root, &map);
+        samples_go_on(mean);
         starts++;
         leftovers_forget();
     }
@@ -328,6 +334,7 @@ static void
 stop_counting(void)
 {
     if (root == &map) {
+        samples_end();
         STORE_RELEASE(&root, &no_map);
         for (int domain = 0; domain < DOMAINS; domain++) {
             take_hook(domain);
@@ -472,6 +479,33 @@ counters_leftovers_forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+counters_sample(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    long long mean = 0;
+    int depth = 0;
+    unsigned long long seed = 0;
+    if (!PyArg_ParseTuple(args, "Li|K", &mean, &depth, &seed)) {
+        return NULL;
+    }
+    if (mean < 0 || mean > MOST_MEAN || (mean > 0 && (depth < 1 || depth > MOST_FRAMES))) {
+        return PyErr_Format(PyExc_ValueError, "a mean of 1 to %lld bytes, and 1 to %d frames",
+                            MOST_MEAN, MOST_FRAMES);
+    }
+    if (mean == 0) {
+        samples_end();
+    }
+    else if (!FRAMES_KNOWN || counting_since() == 0) {
+        PyErr_SetString(PyExc_RuntimeError, FRAMES_KNOWN ? "nothing is counted"
+                                                         : "this Python's frames are not known");
+        return NULL;
+    }
+    else if (!samples_begin(mean, depth, seed)) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 /* A forked child has one thread, and no calls but those that will begin. */
 static PyObject *
 counters_after_fork_in_child(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
@@ -526,6 +560,20 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Measure a span from here on.")},
     {"end_span", FAST(counters_end_span), METH_FASTCALL,
      PyDoc_STR("Measure a span to here, and put its numbers into a mapping.")},
+    {"sample", counters_sample, METH_VARARGS,
+     PyDoc_STR("Sample a block every so many bytes; with 0, no more.")},
+    {"samples_sequence", counters_samples_sequence, METH_NOARGS,
+     PyDoc_STR("Return the number of the newest event: a birth or death in the sample.")},
+    {"samples_live", counters_samples_live, METH_NOARGS,
+     PyDoc_STR("Return the blocks of the sample that are live.")},
+    {"samples_events", counters_samples_events, METH_O,
+     PyDoc_STR("Return the events after that one, or None where some are forgotten.")},
+    {"samples_stack", counters_samples_stack, METH_O,
+     PyDoc_STR("Return the frames of a stack, the innermost first.")},
+    {"samples_dropped", counters_samples_dropped, METH_NOARGS,
+     PyDoc_STR("Return how many blocks should be in the sample, and are not.")},
+    {"samples_line", counters_samples_line, METH_NOARGS,
+     PyDoc_STR("Return the number of the line that the calling thread runs.")},
     {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,
      PyDoc_STR("Forget the open tabs and calls of the parent.")},
     {NULL, NULL, 0, NULL},
@@ -566,6 +614,10 @@ module_exec(PyObject *module)
             PyExc_ImportError,
             "the native heap probe counts for the whole process: it can be imported in the main "
             "interpreter, and not in another one");
+        return -1;
+    }
+    if (!samples_survive_forks()) {
+        PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(types); i++) {

@@ -80,6 +80,41 @@ def connect(
     /,
 ) -> None: ...
 
+# Sample what is allocated from now on, in every thread: each byte is drawn by a chance of 1 to the
+# mean, and a block is in the sample if one of its bytes was. So many frames are kept of where that
+# was. The same seed draws the same bytes; 0 goes on with the numbers that there are. With a mean of
+# 0, sample no more, and forget all samples. Called again, it changes the mean and the depth of the
+# samples to come. Threads that run already begin within 16 KiB of what they allocate.
+# RuntimeError where nothing is counted, or the frames of this Python are not known.
+def sample(mean_bytes: int, depth: int, seed: int = 0, /) -> None: ...
+
+# Births and deaths in the sample are numbered from 1 on, for the whole life of the process. The
+# newest one's number.
+def samples_sequence() -> int: ...
+
+# The live blocks of the sample, in no order: the number of the birth, the size, the stack, the line
+# that allocated it, and the mean it was drawn by. The line is 0 where no call was ever measured in
+# that thread.
+def samples_live() -> list[tuple[int, int, int, int, int]]: ...
+
+# The events after that one: its number, whether it is a death; the birth's number, the size, and
+# the stack of the birth; the line that allocated or freed the block; the mean it was drawn by; the
+# live bytes of the line after that. None where some are overwritten, or of an earlier sampling.
+def samples_events(
+    since: int, /
+) -> list[tuple[int, bool, int, int, int, int, int, int]] | None: ...
+
+# The frames of a stack, the innermost first: file, qualified name and line. Empty for the stack 0,
+# which is that of threads without the GIL and of other interpreters, and for those of a sampling
+# that has ended.
+def samples_stack(stack: int, /) -> tuple[tuple[str, str, int], ...]: ...
+
+# How many blocks were drawn that there was no room for, since sampling began.
+def samples_dropped() -> int: ...
+
+# The number of the line that the calling thread runs.
+def samples_line() -> int: ...
+
 # In a forked child: no tab is open, and calls from before are the parent's to tell of.
 def after_fork_in_child() -> None: ...
 

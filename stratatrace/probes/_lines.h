@@ -20,6 +20,8 @@ static int64_t generation; /* Grows in a forked child: its parent tells of what 
 
 static int64_t heap_tabs_open; /* Of all lines. */
 
+static int64_t lines; /* That were ever begun. */
+
 /* From _counters.c: the number of the start since which all was counted, or 0 where nothing is; should
    somebody have taken the hooks out, they are put on again. */
 static int64_t counting_since(void);
@@ -48,11 +50,13 @@ typedef struct Line {
     Counters charged;           /* and where it stood then. */
     Collected charged_collected;
     int64_t generation;
+    int64_t number; /* Which no other line has or had. */
     char of_thread; /* Whether it is a thread's own. */
 } Line;
 
 typedef struct HeapAccount {
     Line *line;         /* Which the thread runs; NULL until it is first asked for. */
+    int64_t number;     /* Of that line, or 0: to be read without the GIL, when the line may be gone. */
     Counters *counters; /* The thread's. */
     Counters program;   /* The counters as the program left them when our work began. */
     int64_t thread;     /* A number that no other thread has or had; 0 until its first hold. */
@@ -156,6 +160,7 @@ line_new(Line *client)
     }
     memset((char *)line + sizeof(PyObject), 0, sizeof(Line) - sizeof(PyObject));
     line->generation = generation;
+    line->number = ++lines;
     if (client != NULL) {
         Py_INCREF(client);
         line->client = client;
@@ -200,6 +205,7 @@ thread_ended(PyObject *capsule)
     }
     if (account->line == line) {
         account->line = NULL;
+        account->number = 0;
     }
     line->thread = NULL;
     Py_DECREF(line);
@@ -219,6 +225,7 @@ line_of_new_thread(HeapAccount *account)
         line->of_thread = 1;
         account->counters = &counters;
         account->line = line;
+        account->number = line->number;
         if (of_thread == NULL || PyDict_SetItem(of_thread, name_line, capsule) < 0) {
             line = NULL; /* The capsule takes it along. */
         }
@@ -323,6 +330,8 @@ counters_set(const Counters *to)
 {
     Counters *mine = &counters;
     mine->live = mine->peak = to->live;
+    /* The sample is the thread's, and as far off as it was. */
+    mine->sample_at += to->allocated - mine->allocated;
     mine->allocated = to->allocated;
     mine->allocations = to->allocations;
     mine->frees = to->frees;
@@ -356,6 +365,7 @@ line_resume(Line *line, HeapAccount *account)
     counters_set(&line->at);
     line->thread = account;
     account->line = line;
+    account->number = line->number;
 }
 
 /* Come to a line. Return 0 where the thread stays where it is: our own work is charged to nobody, and what

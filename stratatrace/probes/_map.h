@@ -13,6 +13,7 @@ typedef struct {
     int64_t allocated;   /* Bytes. */
     int64_t allocations; /* Blocks. */
     int64_t frees;       /* Blocks. */
+    int64_t sample_at;   /* Where `allocated` is to stand before _samples.h looks at a block again. */
     /* Nonzero while an allocator below one of our hooks runs, or an object of our own is made: what
        is allocated then is not counted. pymalloc takes its large blocks and its bookkeeping from
        the raw domain, where they would be counted a second time. */
@@ -26,16 +27,24 @@ enum { OUTSIDE, INSIDE, PROBING };
 /* Zero in a new thread, gone with it: nothing is allocated for a thread and nothing can leak. */
 THREAD_LOCAL CACHE_ALIGNED Counters counters;
 
-ALWAYS_INLINE void
-count_allocation(Counters *mine, int64_t size)
+/* From _samples.h: a block has been counted that may be one of the sample; return it. */
+static void *sample_due(Counters *mine, void *block, int64_t size);
+
+/* Count a block; return it. (So it can be called last, and the fast way needs no room on the stack.) */
+ALWAYS_INLINE void *
+count_allocation(Counters *mine, void *block, int64_t size)
 {
-    int64_t live = mine->live + size;
-    mine->allocated += size;
+    int64_t live = mine->live + size, allocated = mine->allocated + size;
+    mine->allocated = allocated;
     mine->allocations++;
     mine->live = live;
     if (UNLIKELY(live > mine->peak)) {
         mine->peak = live;
     }
+    if (UNLIKELY(allocated >= mine->sample_at)) {
+        return sample_due(mine, block, size);
+    }
+    return block;
 }
 
 ALWAYS_INLINE void
@@ -51,7 +60,8 @@ count_free(Counters *mine, int64_t size)
 #define LEAF_GRANULES ((size_t)1 << 16)
 #define LEAF_BYTES (LEAF_GRANULES + sizeof(uint64_t))
 #define LARGE_MARK 255
-#define SMALLEST_LARGE 254
+#define SAMPLED_MARK 254 /* Those from here on say nothing of the size. */
+#define SMALLEST_LARGE 253
 
 typedef uint8_t Leaf;
 typedef struct {
@@ -94,10 +104,23 @@ full_size_of(Leaf *leaf, uint16_t granule)
     return (uint64_t *)(leaf + (((size_t)granule + 8) & ~(size_t)7));
 }
 
-/* Take off the mark of a block that is marked; return its size, or -1 where there is none. */
+/* From _samples.h: a block is about to be freed that was one of the sample. Take its mark off, and return
+   its size; or -1 where it is in the sample no more, and has the mark of any other block, or none. */
+static int64_t sample_freed(Leaf *leaf, void *block);
+
+/* Take off the mark of a large block, or of one of the sample; return its size, or -1 where there is none. */
 NEVER_INLINE int64_t
-unmark_large(Leaf *leaf, uint16_t granule)
+unmark_slowly(Leaf *leaf, void *block)
 {
+    uint16_t granule = granule_of(block);
+    if (LOAD_RELAXED(&leaf[granule]) == SAMPLED_MARK) {
+        int64_t sampled = sample_freed(leaf, block);
+        uint8_t mark = LOAD_RELAXED(&leaf[granule]);
+        if (sampled >= 0 || mark != LARGE_MARK) {
+            STORE_RELAXED(&leaf[granule], (uint8_t)0);
+            return sampled >= 0 ? sampled : (int64_t)mark - 1;
+        }
+    }
     uint64_t *full = full_size_of(leaf, granule);
     uint64_t size = LOAD_RELAXED(full);
     STORE_RELAXED(&leaf[granule], (uint8_t)0);
@@ -119,8 +142,8 @@ unmark(void *block)
     }
     uint16_t granule = granule_of(block);
     uint8_t mark = LOAD_RELAXED(&leaf[granule]);
-    if (UNLIKELY(mark == LARGE_MARK)) {
-        return unmark_large(leaf, granule);
+    if (UNLIKELY(mark >= SAMPLED_MARK)) {
+        return unmark_slowly(leaf, block);
     }
     if (LIKELY(mark != 0)) { /* Else a page of the map would be taken for nothing. */
         STORE_RELAXED(&leaf[granule], (uint8_t)0);
@@ -171,8 +194,7 @@ grown_leaf_of(void *block)
     return grown((void **)&branch->leaves[address >> 20 & (LEVEL_ENTRIES - 1)], LEAF_BYTES);
 }
 
-/* Mark and count a block, whatever stands in its way; return it. (So it can be called last, and the
-   fast way needs no room on the stack.) */
+/* Mark and count a block, whatever stands in its way; return it. */
 NEVER_INLINE void *
 add_slowly(Counters *mine, void *block, size_t size)
 {
@@ -190,8 +212,7 @@ add_slowly(Counters *mine, void *block, size_t size)
         count_free(mine, freed);
     }
     set_mark(leaf, granule_of(block), size);
-    count_allocation(mine, (int64_t)size);
-    return block;
+    return count_allocation(mine, block, (int64_t)size);
 }
 
 /* Mark and count a block that has just been allocated; return it. */
@@ -202,8 +223,7 @@ add(Counters *mine, void *block, size_t size)
     uint16_t granule = granule_of(block);
     if (LIKELY(leaf != NULL && size < SMALLEST_LARGE && LOAD_RELAXED(&leaf[granule]) == 0)) {
         STORE_RELAXED(&leaf[granule], (uint8_t)(size + 1));
-        count_allocation(mine, (int64_t)size);
-        return block;
+        return count_allocation(mine, block, (int64_t)size);
     }
     return add_slowly(mine, block, size);
 }
@@ -218,7 +238,8 @@ take_off(void *block)
     }
 }
 
-/* Put the mark of a block back that could not be reallocated. */
+/* Put the mark of a block back that could not be reallocated. Was it one of the sample, it is no more:
+   the sample has one less than it should, at a moment when there is no memory. */
 NEVER_INLINE void
 put_back(void *block, int64_t size)
 {

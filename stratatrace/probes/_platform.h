@@ -10,6 +10,8 @@
 #if defined(_WIN32)
 #  include <windows.h>
 #else
+#  include <pthread.h>
+#  include <sched.h>
 #  include <sys/mman.h>
 #  include <sys/resource.h>
 #  include <time.h>
@@ -42,6 +44,8 @@
 #  define SWAP_IF_NULL(place, value) \
       (InterlockedCompareExchangePointer((void *volatile *)(place), (value), NULL) == NULL)
 #  define FENCE() MemoryBarrier()
+#  define EXCHANGE(place, value) InterlockedExchange((place), (value))
+#  define YIELD() (void)SwitchToThread()
 #else
 #  define CACHE_ALIGNED __attribute__((aligned(64)))
 #  define LIKELY(condition) __builtin_expect(!!(condition), 1)
@@ -54,7 +58,29 @@
 #  define SWAP_IF_NULL(place, value) \
       __sync_bool_compare_and_swap((place), NULL, (value))
 #  define FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#  define EXCHANGE(place, value) __atomic_exchange_n((place), (value), __ATOMIC_ACQUIRE)
+#  define YIELD() (void)sched_yield()
 #endif
+
+/* --- Lock -------------------------------------------------------------------------------------- */
+
+/* For threads with the GIL and without. Whoever has it allocates nothing from Python and waits for
+   nobody, so that nobody waits for long. */
+typedef long Lock;
+
+ALWAYS_INLINE void
+lock_take(Lock *lock)
+{
+    while (UNLIKELY(EXCHANGE(lock, 1L) != 0)) {
+        YIELD();
+    }
+}
+
+ALWAYS_INLINE void
+lock_give(Lock *lock)
+{
+    STORE_RELEASE(lock, 0L);
+}
 
 /* --- Pages ------------------------------------------------------------------------------------- */
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stratatrace.errors import StratatraceError
-from stratatrace.guards.allocators import top_allocators
 from stratatrace.probes import native_obstacle
 from stratatrace.pytest_plugin.fixture import MemoryBlock, MemoryFixture
 from stratatrace.pytest_plugin.judging import Verdict, judge, limit_of, settle
 from stratatrace.pytest_plugin.leaks import fail_where_it_leaks, raise_unittest_failure
+from stratatrace.pytest_plugin.lines import sampled_lines, told_lines
 from stratatrace.pytest_plugin.marks import budget_on, leak_options_on
 from stratatrace.pytest_plugin.meter import Measured, Meter
 from stratatrace.pytest_plugin.repeating import run_again
@@ -28,6 +28,7 @@ from stratatrace.telemetry.spans import numbers_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from stratatrace.call_lines import SampledLines
     from stratatrace.pytest_plugin.budgets import Budget
 
 __all__ = ["MemoryPlugin", "load"]
@@ -35,8 +36,6 @@ __all__ = ["MemoryPlugin", "load"]
 _NAME = "stratatrace-memory"
 _MEASURED = pytest.StashKey[Measured]()
 _BROKEN = pytest.StashKey[str]()
-# Of a budget, for a line to be told.
-_LEAST_TOLD = 0.05
 
 
 def load(config: pytest.Config) -> MemoryPlugin:
@@ -168,21 +167,31 @@ class MemoryPlugin:
             budget, leak_options = budget_on(item), leak_options_on(item)
         except StratatraceError as error:  # A marker that came after the collection.
             pytest.fail(str(error), pytrace=False)
+        with sampled_lines(None if self._repeating else budget, self._meter.probe) as lines:
+            measured = self._measure(item, runtest, lines)
+            _note(item, measured, budget)
+            raise_unittest_failure(item)
+            if budget is not None and not self._repeating:
+                _hold_to(item, budget, measured, lines)
+        if leak_options is not None and not self._repeating:
+            with self._meter.leaving_collections_alone():
+                fail_where_it_leaks(item, runtest, leak_options)
+
+    def _measure(
+        self, item: pytest.Function, runtest: Callable[[], None], lines: SampledLines | None
+    ) -> Measured:
+        """Run a test's own part, and leave with the test what it has taken, even where it fails."""
         with self._meter.following_threads():
+            if lines is not None:
+                lines.resume()
             reading = self._meter.begin(item.nodeid)
             try:
                 runtest()
             finally:
                 measured = item.stash[_MEASURED] = reading.end()
-                _note(item, measured, budget)
-        raise_unittest_failure(item)
-        if self._repeating:
-            return
-        if budget is not None:
-            _hold_to(item, budget, measured)
-        if leak_options is not None:
-            with self._meter.leaving_collections_alone():
-                fail_where_it_leaks(item, runtest, leak_options)
+                if lines is not None:
+                    lines.pause()
+        return measured
 
     def _verdict(self, item: pytest.Function, measured: Measured) -> Verdict | None:
         """Return what the baseline says of a test that has passed; None where nobody asks."""
@@ -228,26 +237,14 @@ def _forget(item: pytest.Item) -> None:
         del item.stash[_BROKEN]
 
 
-def _hold_to(item: pytest.Function, budget: Budget, measured: Measured) -> None:
+def _hold_to(
+    item: pytest.Function, budget: Budget, measured: Measured, lines: SampledLines | None
+) -> None:
     problem = budget.broken_by(measured)
     if problem is None:
         return
-    item.stash[_BROKEN] = "\n".join([budget.told(measured), *_lines(budget)])
+    item.stash[_BROKEN] = "\n".join([budget.told(measured), *told_lines(lines, budget)])
     pytest.fail(f"memory budget: {problem}", pytrace=False)
-
-
-def _lines(budget: Budget) -> list[str]:
-    """Return what to tell of lines that allocate, where something traces them.
-
-    What the test has let go is not in it, so that much of a budget may not be there.
-    """
-    least_bytes = (budget.heap_peak or budget.rss_peak or 0) * _LEAST_TOLD
-    lines = [
-        f"  {format_size(size):>10}  {file}:{line}"
-        for file, line, size in top_allocators()
-        if size >= least_bytes
-    ]
-    return ["alive when the test had ended, in the whole process:", *lines] if lines else []
 
 
 def _note(item: pytest.Item, measured: Measured, budget: Budget | None) -> None:

@@ -36,7 +36,7 @@ class Attribute:
     """An attribute of spans or metrics."""
 
     name: str
-    #: ``int``, ``double`` or ``string``, as OTLP knows them.
+    #: ``int``, ``double``, ``string`` or ``boolean``, as OTLP knows them; ``[]`` is a list of such.
     type: str
     brief: str
     #: The field of Measurement that it carries, where it carries one as it is.
@@ -175,6 +175,32 @@ MEASURED = (
     ERROR_TYPE,
 )
 
+TOP_LINES = Attribute(
+    "stratatrace.lines.top",
+    "string[]",
+    "The lines that have allocated most of what the call keeps, as `file:line function`.",
+)
+TOP_BYTES = Attribute("stratatrace.lines.top_bytes", "int[]", "What each of them did, in bytes.")
+TOP_ERRORS = Attribute(
+    "stratatrace.lines.top_errors",
+    "int[]",
+    "What these are right to in 95 of 100 cases, in bytes; 0 where they are exact.",
+)
+PEAK_LINES = Attribute(
+    "stratatrace.lines.peak",
+    "string[]",
+    "Likewise of what the call held when its heap stood highest.",
+)
+PEAK_BYTES = Attribute("stratatrace.lines.peak_bytes", "int[]", "What each of them did, in bytes.")
+PEAK_ERRORS = Attribute(
+    "stratatrace.lines.peak_errors",
+    "int[]",
+    "What these are right to in 95 of 100 cases, in bytes.",
+)
+
+#: What only the spans of calls carry whose lines are told.
+OF_LINES = (TOP_LINES, TOP_BYTES, TOP_ERRORS, PEAK_LINES, PEAK_BYTES, PEAK_ERRORS)
+
 STREAM_ITEMS = Attribute("stratatrace.stream.items", "int", "Items that a stream has delivered.")
 STREAM_CHUNKS = Attribute("stratatrace.stream.chunks", "int", "Chunks that they were delivered in.")
 STREAM_SPLITS = Attribute(
@@ -226,6 +252,7 @@ SPAN_ATTRIBUTES = (
     LIMIT_EXCEEDED,
     LIMIT_BUDGET,
     LIMIT_USED,
+    *OF_LINES,
     *OF_STREAMS,
     *OF_POOLS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Status, StatusCode
@@ -13,18 +13,23 @@ from stratatrace.telemetry import semconv
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextvars import Token
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
 
     from stratatrace.measurement import Callsite, Measurement
+    from stratatrace.stacks import LineGrowth
     from stratatrace.typing import AttributeValue, Scope
 
 __all__ = ["SpanScope", "SpanSink", "description_of", "numbers_of"]
 
+Told: TypeAlias = "AttributeValue | list[str] | list[int]"
+
 _MEASURED_NAMES = tuple(attribute.name for attribute in semconv.MEASURED)
+_TOP_NAMES = (semconv.TOP_LINES.name, semconv.TOP_BYTES.name, semconv.TOP_ERRORS.name)
+_PEAK_NAMES = (semconv.PEAK_LINES.name, semconv.PEAK_BYTES.name, semconv.PEAK_ERRORS.name)
 _measured_values = attrgetter(*(attribute.field or "" for attribute in semconv.MEASURED))
 
 
@@ -113,12 +118,22 @@ def description_of(callsite: Callsite) -> Mapping[str, AttributeValue]:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def numbers_of(measurement: Measurement) -> dict[str, AttributeValue]:
+def numbers_of(measurement: Measurement) -> dict[str, Told]:
     """Return the numbers of a call; what was not measured is absent."""
     values = zip(_MEASURED_NAMES, _measured_values(measurement), strict=True)
-    numbers = {name: value for name, value in values if value is not None}
+    numbers: dict[str, Told] = {name: value for name, value in values if value is not None}
     if measurement.gc_time_ns is not None:
         numbers[semconv.GC_TIME.name] = measurement.gc_time_ns / 1e9
     if measurement.budget_exceeded:
         numbers[semconv.BUDGET_EXCEEDED.name] = True
+    numbers.update(_told(measurement.top_lines, _TOP_NAMES))
+    numbers.update(_told(measurement.peak_lines, _PEAK_NAMES))
     return numbers
+
+
+def _told(lines: Sequence[LineGrowth] | None, names: tuple[str, str, str]) -> dict[str, Told]:
+    if not lines:
+        return {}
+    places = [f"{line.file}:{line.line} {line.function}".rstrip() for line in lines]
+    sizes, errors = [line.bytes for line in lines], [line.error_bytes for line in lines]
+    return dict(zip(names, (places, sizes, errors), strict=True))

@@ -37,6 +37,13 @@ def native() -> None:
     NativeProbe().open()
 
 
+def sampling() -> None:
+    """Count natively and sample, with tracebacks, a block every 512 KiB."""
+    from stratatrace.probes.allocations import AllocationSampler  # noqa: PLC0415 -- as above
+
+    AllocationSampler().open()
+
+
 def ddtrace() -> None:
     """Start ddtrace's memory profiler as its `Profiler` does, with no agent to report to."""
     ddup = importlib.import_module("ddtrace.internal.datadog.profiling.ddup")
@@ -58,6 +65,7 @@ def pyroscope() -> None:
 TOOLS: dict[str, Callable[[], None]] = {
     "bare": nothing,
     "native": native,
+    "sampling": sampling,
     "tracemalloc": tracemalloc.start,
     "memray": nothing,
     "ddtrace": ddtrace,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROUNDS = 6
+OURS = ("native", "sampling")
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 # Hash seeds and threads of numpy's libraries would only add noise.
 STEADY = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -42,7 +43,7 @@ class RunError(Exception):
 
 def obstacle(tool: str) -> str | None:
     """Return why a tool cannot be had here, or None."""
-    if tool == "native":
+    if tool in OURS:
         return native_obstacle()
     if tool != "bare" and importlib.util.find_spec(tool) is None:
         return "not installed"
@@ -234,7 +235,7 @@ def main() -> None:
         else:
             print(f"left out: {tool}, {why}")
     if options.instructions:
-        print_instructions([t for t in tools if t == "native"], programs, options.scale)
+        print_instructions([t for t in tools if t in OURS], programs, options.scale)
         return
     print_times(tools, programs, options.pairs, options.scale)
     print(flush=True)

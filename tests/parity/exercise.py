@@ -243,6 +243,32 @@ def account() -> None:
             resident.charge(_counters.Tab())
 
 
+def sample() -> None:
+    """Sample every block, and some, of all programs; read all of it; end it while much is live."""
+    for mean_bytes in (1, 5_000):
+        _counters.start()
+        for depth in (3, 100):
+            _counters.sample(mean_bytes, depth, 7)
+            since = _counters.samples_sequence()
+            kept = [(program(), zlib.compress(bytes(100_000))) for program in PROGRAMS.values()]
+            for _, _, stack, _, _ in _counters.samples_live():
+                _counters.samples_stack(stack)
+            _counters.samples_events(since)
+            _counters.samples_events(_counters.samples_sequence() - 10)
+            assert _counters.samples_dropped() == 0
+            assert _counters.samples_line() > 0
+            del kept[::2]
+        child = os.fork()
+        if child == 0:
+            kept.clear()
+            os._exit(len(_counters.samples_live()) > 1_000_000)
+        assert os.waitpid(child, 0)[1] == 0
+        _counters.sample(0, 1)
+        kept.clear()
+        _counters.stop()
+
+
 exercise()
+sample()
 _counters.start()
 account()

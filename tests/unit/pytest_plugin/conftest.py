@@ -6,14 +6,15 @@ from typing import Protocol
 
 import pytest
 
-# What a run imports first is gone after it, and would be imported by each.
-import stratatrace.pytest_plugin.plugin
 from stratatrace.probes import native_obstacle
 from stratatrace.probes.native import NO_EXTENSION_VARIABLE
 
+# What a run imports first is gone after it, and would be imported by each.
+from stratatrace.pytest_plugin.plugin import MemoryPlugin
+
 __all__ = ["Run"]
 
-assert stratatrace.pytest_plugin.plugin
+assert MemoryPlugin is not None
 
 
 class Run(Protocol):

@@ -125,9 +125,8 @@ def test_resident_memory_has_a_budget_too(run: Run) -> None:
     )
 
 
-def test_lines_are_told_where_something_traces(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that hold what is there when the test has ended."""
-    monkeypatch.setenv("STRATATRACE_NO_EXTENSION", "1")
+def test_the_largest_lines_are_told(run: Run, probe: str) -> None:
+    """By the native probe those that held the peak; else those that hold what is left."""
     result = run("""
         import pytest
 
@@ -135,11 +134,24 @@ def test_lines_are_told_where_something_traces(run: Run, monkeypatch: pytest.Mon
 
         @pytest.mark.memory_budget("1MB")
         def test_over():
-            kept.append(bytearray(5_000_000))
+            kept.append(bytearray(4_000_000))
+            let_go = [bytearray(1_000) for _ in range(8_000)]
+            del let_go
+            bytearray(2_000_000)
     """)
-    result.stdout.fnmatch_lines(
-        ["alive when the test had ended, in the whole process:", "*4.8 MiB  *test_it.py:7"]
+    lines = result.outlines
+    heading = (
+        "held at the peak, by a sample:"
+        if probe == "native"
+        else "alive when the test had ended, in the whole process:"
     )
+    told = lines[lines.index(heading) + 1 :]
+    if probe == "native":
+        result.stdout.re_match_lines([r" +[678]\.\d MiB +.*test_it\.py:8 test_over"])
+        told = told[1:]
+    assert "3.8 MiB" in told[0]
+    assert "test_it.py:7" in told[0]
+    assert "MiB" not in told[1]
 
 
 def test_a_budget_that_nobody_can_hold_a_test_to_is_not_passed_over(
