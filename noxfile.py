@@ -270,6 +270,7 @@ def accuracy(session: nox.Session) -> None:
     install_wheel(session, "test")
     rows = Path(session.create_tmp()) / "rows.json"
     session.run("python", "tests/accuracy/table.py", "--json", str(rows))
+    session.run("python", "tests/accuracy/leak_table.py")
     all_rows = sorted(str(path) for path in Path(".nox").glob("accuracy-*/tmp/rows.json"))
     session.run(
         *("python", "tests/accuracy/table.py", "--merge", *all_rows),

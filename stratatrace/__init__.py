@@ -18,6 +18,10 @@ from stratatrace.recorder import active as _active
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
+    from stratatrace.diagnose.leak_loop import watch_leaks
+    from stratatrace.diagnose.leak_report import LeakReport
+    from stratatrace.diagnose.leak_watch import LeakWatch
+    from stratatrace.diagnose.leaks import find_leaks, find_leaks_async
     from stratatrace.guards.limit import memory_limit
     from stratatrace.guards.monitor import MemoryMonitor
     from stratatrace.processor import MemorySpanProcessor
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundedCache",
     "CompressedStore",
+    "LeakReport",
+    "LeakWatch",
     "MappedFile",
     "Measurement",
     "MemoryLimitExceeded",
@@ -51,6 +57,8 @@ __all__ = [
     "adaptive_chunks_async",
     "cached",
     "configure",
+    "find_leaks",
+    "find_leaks_async",
     "lazy",
     "measure",
     "memory_limit",
@@ -60,6 +68,7 @@ __all__ = [
     "profile_memory",
     "propagate",
     "shutdown",
+    "watch_leaks",
 ]
 
 # The rooms beside the measuring are imported when they are first asked for: who only measures does
@@ -67,6 +76,8 @@ __all__ = [
 _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
+    "LeakReport": "stratatrace.diagnose.leak_report",
+    "LeakWatch": "stratatrace.diagnose.leak_watch",
     "MappedFile": "stratatrace.streams",
     "MemoryMonitor": "stratatrace.guards.monitor",
     "MemoryPool": "stratatrace.reuse.pool",
@@ -75,10 +86,13 @@ _ROOMS = {
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
     "cached": "stratatrace.reuse.cache_decorator",
+    "find_leaks": "stratatrace.diagnose.leaks",
+    "find_leaks_async": "stratatrace.diagnose.leaks",
     "lazy": "stratatrace.reuse.lazy",
     "memory_limit": "stratatrace.guards.limit",
     "pooled": "stratatrace.reuse.pooled",
     "process_stream": "stratatrace.streams",
+    "watch_leaks": "stratatrace.diagnose.leak_loop",
 }
 
 if not TYPE_CHECKING:  # To a type checker no other names are there.

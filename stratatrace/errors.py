@@ -25,6 +25,7 @@ __all__ = [
     "IsolationError",
     "IsolationTimeoutError",
     "ItemTooLargeError",
+    "LeakTrialError",
     "MemoryLimitExceeded",
     "MissingExtraError",
     "NotAFileError",
@@ -204,6 +205,10 @@ class IsolationError(StratatraceError, RuntimeError):
 
 class IsolationTimeoutError(IsolationError, TimeoutError):
     """What was run in a child process took longer than it was given, and was ended."""
+
+
+class LeakTrialError(StratatraceError, RuntimeError):
+    """What is looked at for leaks has turned off that by which its heap is read."""
 
 
 class CircularValueError(StratatraceError, RecursionError):

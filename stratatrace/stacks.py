@@ -52,8 +52,8 @@ class StackGrowth(NamedTuple):
     frames: tuple[Frame, ...]
     #: Signed.
     bytes: float
-    #: Of blocks; signed.
-    count: float
+    #: Signed.
+    blocks: float
     #: Of the bytes, in bytes squared; 0 where each block was seen.
     variance: float = 0.0
 
@@ -67,8 +67,8 @@ class LineGrowth(NamedTuple):
     function: str
     #: Signed.
     bytes: int
-    #: Of blocks; signed.
-    count: int
+    #: Signed.
+    blocks: int
     #: The bytes are right to this, either way, in 95 of 100 cases; 0 where they are exact.
     error_bytes: int
 
@@ -117,7 +117,7 @@ def total(stacks: Iterable[StackGrowth]) -> StackGrowth:
     sizes, counts, variances = [0.0], [0.0], [0.0]
     for stack in stacks:
         sizes.append(stack.bytes)
-        counts.append(stack.count)
+        counts.append(stack.blocks)
         variances.append(stack.variance)
     return StackGrowth((), math.fsum(sizes), math.fsum(counts), math.fsum(variances))
 
@@ -137,7 +137,7 @@ def line_growth(frame: Frame, growth: StackGrowth) -> LineGrowth:
         line=frame.line,
         function=frame.function,
         bytes=round(growth.bytes),
-        count=round(growth.count),
+        blocks=round(growth.blocks),
         error_bytes=error_bytes(growth),
     )
 

@@ -14,7 +14,7 @@ with contextlib.suppress(ImportError):  # `native_obstacle` says so.
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["live_bytes_source"]
+__all__ = ["live_bytes_by", "live_bytes_source"]
 
 
 def live_bytes_source() -> tuple[str, Callable[[], int]] | None:
@@ -23,11 +23,18 @@ def live_bytes_source() -> tuple[str, Callable[[], int]] | None:
     The native counters tell the calling thread's, tracemalloc the process's. Only the difference of
     two means something.
     """
-    if native_obstacle() is None and _counters.is_counting():
-        return "native", _native_bytes
-    if tracemalloc.is_tracing():
-        return "tracemalloc", _traced_bytes
+    for name in ("native", "tracemalloc"):
+        source = live_bytes_by(name)
+        if source is not None:
+            return name, source
     return None
+
+
+def live_bytes_by(name: str) -> Callable[[], int] | None:
+    """Return what tells the live bytes by that probe; None where it counts nothing now."""
+    if name == "native" and native_obstacle() is None and _counters.is_counting():
+        return _native_bytes
+    return _traced_bytes if name == "tracemalloc" and tracemalloc.is_tracing() else None
 
 
 def _native_bytes() -> int:

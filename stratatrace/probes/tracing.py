@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import tracemalloc
 from collections import defaultdict
-from typing import Any, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
@@ -22,12 +21,11 @@ _RawFrames = tuple[tuple[str, int], ...]
 def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
     """Return the bytes and the blocks that are held of each stack, the innermost frame first.
 
-    The bare tuples, and nothing made for each of them: it would be traced as well, which takes
-    twenty times as long. So sizes are listed, and added up in one go.
+    Empty without tracing. The bare tuples, and nothing made for each of them: it would be traced as
+    well, which takes twenty times as long. So sizes are listed, and added up in one go.
     """
-    traces = cast("Any", tracemalloc.take_snapshot().traces)._traces  # noqa: SLF001
     sizes: dict[_RawFrames, list[int]] = defaultdict(list)
-    for _domain, size, frames, _depth in traces:
+    for _domain, size, frames, _depth in tracemalloc._get_traces():  # type: ignore[attr-defined]  # noqa: SLF001
         sizes[frames].append(size)
     return {frames: (sum(each), len(each)) for frames, each in sizes.items()}
 
@@ -42,13 +40,12 @@ class _Tracing:
         self._witness = bytearray()
         self.lock = threading.RLock()
 
-    def acquire(self) -> None:
+    def acquire(self, frames: int) -> None:
         """Begin tracing, unless it is on already."""
         with self.lock:
             self.users += 1
             if not tracemalloc.is_tracing():
-                # One frame a trace: more would cost more and no number here would show it.
-                tracemalloc.start(1)
+                tracemalloc.start(frames)
                 self._started_here = True
             if not self._intact():
                 self._witness = bytearray()
@@ -86,20 +83,23 @@ class TracemallocProbe:
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
+        frames: How many frames a trace has where tracing is begun here. More cost more, and no
+            number of a window would show it.
     """
 
     name = "tracemalloc"
     per_thread = False
 
-    def __init__(self, *, always: bool = False) -> None:
+    def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
         self.missed_bytes = 0
         _peak.join(self)
+        self._frames = frames
 
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            _tracing.acquire()
+            _tracing.acquire(self._frames)
 
     def close(self) -> None:
         """End what `open` began."""
@@ -108,7 +108,7 @@ class TracemallocProbe:
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
-        _tracing.acquire()
+        _tracing.acquire(self._frames)
 
     def stop(self) -> None:
         """End tracing with its last user, if it was begun here.

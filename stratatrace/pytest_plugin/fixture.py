@@ -146,6 +146,10 @@ class MemoryBlock:
 _BOUND_BYTES = sys.getsizeof(MemoryBlock.__exit__.__get__(object.__new__(MemoryBlock)))
 
 
+def _untold(_block: MemoryBlock) -> None:
+    pass
+
+
 class MemoryFixture:
     """What a test that takes ``memory`` gets: call it for a block.
 
@@ -189,7 +193,8 @@ class MemoryFixture:
         if budget is not None or rss_peak is not None:
             held = budget_of(heap_peak=budget, rss_peak=rss_peak)
         self._made += 1
-        label = label or f"block {self._made}"
-        block = MemoryBlock(label, held, self._meter, self._when_measured)
+        # Only what has a name is told by it: a loop may make very many that have none.
+        told = _untold if label is None else self._when_measured
+        block = MemoryBlock(label or f"block {self._made}", held, self._meter, told)
         self._latest = (*self._latest[-1:], block)
         return block

@@ -732,8 +732,38 @@ FINDING_NAME = Attribute(
     "What was looked at: the name of a function, or the one that the user gave.",
 )
 
+LEAK_SLOPE = Attribute(
+    "stratatrace.leak.slope", "double", "Heap that a call keeps for good, in bytes (By/{call})."
+)
+LEAK_P_VALUE = Attribute(
+    "stratatrace.leak.p_value",
+    "double",
+    "The chance that a heap without a trend rises as much, at most.",
+)
+LEAK_ITERATIONS = Attribute(
+    "stratatrace.leak.iterations", "int", "In how many calls, or rounds of a loop, it was seen."
+)
+LEAK_RATE = Attribute(
+    "stratatrace.leak.rate", "double", "Heap that a process keeps for good, in By/s."
+)
+LEAK_TYPE = Attribute(
+    "stratatrace.leak.type", "string", "The type of the objects that take most of it."
+)
+LEAK_LOCATION = Attribute(
+    "stratatrace.leak.location", "string", "File and line that allocate most of it."
+)
+
 #: What the log records of findings carry, and the first two the points of their metric.
-FINDING_ATTRIBUTES = (FINDING_KIND, FINDING_NAME)
+FINDING_ATTRIBUTES = (
+    FINDING_KIND,
+    FINDING_NAME,
+    LEAK_SLOPE,
+    LEAK_P_VALUE,
+    LEAK_ITERATIONS,
+    LEAK_RATE,
+    LEAK_TYPE,
+    LEAK_LOCATION,
+)
 
 FINDING_COUNT = Metric(
     "stratatrace.finding.count", "Counter", "{finding}", "What the finders have found."

@@ -220,4 +220,4 @@ def test_the_windows_are_bounded() -> None:
     current, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert current < 10_000
-    assert all(len(window.times) <= 32 for window in watch._windows)
+    assert all(len(window.times) <= 32 for window in watch.windows)

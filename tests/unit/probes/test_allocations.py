@@ -207,7 +207,7 @@ class TestAllocationSampler:
                 msg = "this Python's frames are not known"
                 raise RuntimeError(msg)
 
-        monkeypatch.setattr(allocations._counters, "sample", unknown)
+        monkeypatch.setattr("stratatrace.probes._counters.sample", unknown)
         with pytest.raises(ProbeError, match="not known"), AllocationSampler():
             pass
 

@@ -224,14 +224,14 @@ def test_workers_measure_and_judge(
             bytearray(5_000_000)
         """
     )
-    options = ("-n2", "--memory", "--memory-baseline=b.json", "--junitxml=junit.xml")
+    options = ("-n1", "--memory", "--memory-baseline=b.json", "--junitxml=junit.xml")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
     result.assert_outcomes(passed=2, failed=4)
     result.stdout.fnmatch_lines(
         [
             "*= memory of tests =*",
-            "  4.8 MiB * test_other.py::test_over",
-            "  2.9 MiB * test_it.py::test_sized[[]2[]]",
+            "  4.8 MiB*  test_other.py::test_over",
+            "  2.9 MiB*  test_it.py::test_sized[[]2[]]",
             "3 tests took more than the baseline:",
             "  test_it.py::test_sized[[]2[]]  2.9 MiB in 4 runs, baseline 1.9 MiB",
         ]
@@ -351,3 +351,30 @@ def test_a_test_that_leaks_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
         consecutive=False,
     )
     assert asked[:2] == ["test_it.test_leaks 30", "test_it.test_does_not 10"]
+
+
+def test_leaks_are_found_by_the_finder(pytester: pytest.Pytester) -> None:
+    """What pytest keeps of a call is no leak of the test."""
+    pytester.makepyfile("""
+        import logging
+
+        import pytest
+
+        kept = []
+
+        @pytest.mark.no_leaks(iterations=30)
+        def test_leaks():
+            kept.append(bytearray(1_000_000))
+
+        @pytest.mark.no_leaks(iterations=30)
+        def test_does_not(memory, capsys):
+            with memory():
+                print("x" * 1_000)
+            logging.getLogger().warning("x" * 1_000)
+    """)
+    # In a process of its own: of a run in this one, all calls of hooks are recorded.
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["the test leaks: test_*.test_leaks leaks * a call *", "*test_leaks*.py*"]
+    )
