@@ -230,8 +230,8 @@ def test_workers_measure_and_judge(
     result.stdout.fnmatch_lines(
         [
             "*= memory of tests =*",
-            "  4.8 MiB*  test_other.py::test_over",
-            "  2.9 MiB*  test_it.py::test_sized[[]2[]]",
+            "*4.8 MiB*  test_other.py::test_over",
+            "*2.9 MiB*  test_it.py::test_sized[[]2[]]",
             "3 tests took more than the baseline:",
             "  test_it.py::test_sized[[]2[]]  2.9 MiB in 4 runs, baseline 1.9 MiB",
         ]
