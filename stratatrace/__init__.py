@@ -1,4 +1,7 @@
-"""The memory of any call, as OpenTelemetry spans and metrics."""
+"""The memory of any call, as OpenTelemetry spans and metrics.
+
+PYTEST_DONT_REWRITE: pytest would warn where this was imported before it, which is no mistake.
+"""
 
 from __future__ import annotations
 

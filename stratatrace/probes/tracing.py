@@ -11,6 +11,7 @@ from collections import defaultdict
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
+from stratatrace.probes.peaks import SharedPeak
 
 __all__ = ["TracemallocProbe", "held_by_stack"]
 
@@ -69,6 +70,7 @@ class _Tracing:
 
 
 _tracing = _Tracing()
+_peak = SharedPeak()
 
 
 class TracemallocProbe:
@@ -77,7 +79,7 @@ class TracemallocProbe:
     Only what is always traced can see that memory from before a call is freed in it.
 
     A tracing that somebody else started is used and never stopped or cleared; only its peak, which
-    tracemalloc keeps once for the process, is reset by every mark.
+    tracemalloc keeps once for the process, is reset by every mark. Probes tell each other of it.
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
@@ -90,6 +92,8 @@ class TracemallocProbe:
 
     def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
+        self.missed_bytes = 0
+        _peak.join(self)
         self._frames = frames
 
     def open(self) -> None:
@@ -127,7 +131,7 @@ class TracemallocProbe:
             msg = "somebody else stopped tracemalloc while a call was being measured"
             raise ProbeError(msg)
         tracemalloc.reset_peak()
-        return Reading(level_bytes, peak_bytes)
+        return Reading(level_bytes, _peak.seen(self, peak_bytes))
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""
