@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import MutableSequence
 
 __all__ = ["SharedPeak"]
@@ -14,8 +15,9 @@ __all__ = ["SharedPeak"]
 class _Marking(Protocol):
     """Who sets it back."""
 
-    #: The highest that others have set back since this one last looked, in bytes.
-    missed_bytes: int
+    #: The highest that others have set back since this one last looked, in bytes: one number, in
+    #: an array, as an int that is kept would be in the numbers of the call that is under way.
+    missed: array[int]
 
 
 class SharedPeak:
@@ -31,7 +33,7 @@ class SharedPeak:
 
     def join(self, probe: _Marking) -> None:
         """Tell *probe*, too, for as long as it lives."""
-        probe.missed_bytes = 0
+        probe.missed[0] = 0
         self._probes.append(ref(probe, self._probes.remove))
 
     def seen(self, probe: _Marking, peak_bytes: int) -> int:
@@ -39,8 +41,8 @@ class SharedPeak:
         if len(self._probes) > 1:
             for reference in self._probes:
                 other = reference()
-                if other is not None and other is not probe and other.missed_bytes < peak_bytes:
-                    other.missed_bytes = peak_bytes
-        peak_bytes = max(peak_bytes, probe.missed_bytes)
-        probe.missed_bytes = 0
+                if other is not None and other is not probe and other.missed[0] < peak_bytes:
+                    other.missed[0] = peak_bytes
+        peak_bytes = max(peak_bytes, probe.missed[0])
+        probe.missed[0] = 0
         return peak_bytes

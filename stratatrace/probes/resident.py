@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from array import array
 from typing import TYPE_CHECKING, Protocol
 
 import psutil
@@ -122,7 +123,7 @@ class HighWaterProbe:
         self.reset_fd = -1
         self._status_fd = -1
         self.lifetime_peak_bytes = 0
-        self.missed_bytes = 0
+        self.missed = array("q", [0])
         self._open()
         _high_water_mark.join(self)
 
@@ -143,7 +144,7 @@ class HighWaterProbe:
     def after_fork_in_child(self) -> None:
         """Open the child's own files: the inherited ones read, and reset, the parent."""
         self._close()
-        self.missed_bytes = 0
+        self.missed[0] = 0
         self._open()
 
     def _open(self) -> None:

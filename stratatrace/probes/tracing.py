@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from array import array
 from collections import defaultdict
 
 from stratatrace.errors import ProbeError
@@ -92,7 +93,7 @@ class TracemallocProbe:
 
     def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
-        self.missed_bytes = 0
+        self.missed = array("q", [0])
         _peak.join(self)
         self._frames = frames
 

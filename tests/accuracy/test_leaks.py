@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 
 import pytest
@@ -13,6 +14,13 @@ from stratatrace import find_leaks
 from .leak_corpus import PATTERNS, Pattern
 
 pytestmark = untraced
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_other_tests_have_left_is_left_alone() -> None:
+    """Have the collection before each reading look at none of it: there are thousands of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,3 +148,16 @@ def test_a_peak_that_another_probe_sets_back_is_not_lost() -> None:
     one.stop()
     assert [peak - before for peak in peaks] == pytest.approx([2 * MIB] * 2, abs=4096)
     assert again - before == pytest.approx(0, abs=4096)
+
+
+def test_what_another_probe_is_told_is_in_no_number() -> None:
+    """Nothing is kept for it that was allocated while a call is measured."""
+    one, other = TracemallocProbe(), TracemallocProbe()
+    one.start()
+    levels = array("q", [0] * 3)
+    for number in range(3):
+        bytearray((number + 1) * MIB)  # A new peak, to be told.
+        levels[number] = one.mark().level_bytes
+    one.stop()
+    assert levels[1] == levels[2]
+    assert other.missed[0] > 3 * MIB
