@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import tracemalloc
+from array import array
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
 from stratatrace.probes.native import native_obstacle
+from stratatrace.probes.peaks import SharedPeak
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +30,16 @@ _Trace = tuple[int, int, _RawFrames, int]
 
 
 def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
-    """Return the bytes and the blocks that are held of each stack, the innermost frame first."""
+    """Return the bytes and the blocks that are held of each stack, the innermost frame first.
+
+    Empty without tracing.
+    """
     return _sum_traces(_bare_traces)
 
 
 def _bare_traces() -> list[_Trace]:
     """Return all traces as tuples; an object for each would take several times as long."""
-    return cast("list[_Trace]", cast("Any", tracemalloc.take_snapshot().traces)._traces)  # noqa: SLF001
+    return cast("list[_Trace]", tracemalloc._get_traces())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def sum_traces(get_traces: Callable[[], list[_Trace]]) -> dict[_RawFrames, tuple[int, int]]:
@@ -117,6 +122,7 @@ class _Tracing:
 
 
 _tracing = _Tracing()
+_peak = SharedPeak()
 
 
 class TracemallocProbe:
@@ -125,7 +131,7 @@ class TracemallocProbe:
     Only what is always traced can see that memory from before a call is freed in it.
 
     A tracing that somebody else started is used and never stopped or cleared; only its peak, which
-    tracemalloc keeps once for the process, is reset by every mark.
+    tracemalloc keeps once for the process, is reset by every mark. Probes tell each other of it.
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
@@ -138,6 +144,8 @@ class TracemallocProbe:
 
     def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
+        self.missed = array("q", [0])
+        _peak.join(self)
         self._frames = frames
 
     def open(self) -> None:
@@ -175,7 +183,7 @@ class TracemallocProbe:
             msg = "somebody else stopped tracemalloc while a call was being measured"
             raise ProbeError(msg)
         tracemalloc.reset_peak()
-        return Reading(level_bytes, peak_bytes)
+        return Reading(level_bytes, _peak.seen(self, peak_bytes))
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""

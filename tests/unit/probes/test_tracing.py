@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,3 +134,32 @@ def test_a_forked_child_leaves_a_tracing_that_is_not_ours() -> None:
     probe.start()
     probe.after_fork_in_child()
     assert tracemalloc.is_tracing()
+
+
+def test_a_peak_that_another_probe_sets_back_is_not_lost() -> None:
+    """Two recorders side by side have the same peak, whoever looks first."""
+    one, other = TracemallocProbe(), TracemallocProbe()
+    one.start()
+    before = one.mark().level_bytes
+    other.mark()
+    bytearray(2 * MIB)
+    peaks = [other.mark().peak_bytes, one.mark().peak_bytes]
+    again = one.mark().peak_bytes
+    one.stop()
+    assert [peak - before for peak in peaks] == pytest.approx([2 * MIB] * 2, abs=4096)
+    assert again - before == pytest.approx(0, abs=4096)
+
+
+def test_what_another_probe_is_told_is_in_no_number() -> None:
+    """Nothing is kept for it that was allocated while a call is measured."""
+    one, other = TracemallocProbe(), TracemallocProbe()
+    one.start()
+    levels = array("q", [0] * 3)
+    for number in range(3):
+        other.missed[0] = 0  # So that it is told of any peak.
+        bytearray(MIB)
+        levels[number] = one.mark().level_bytes
+        levels[number] -= one.mark().level_bytes
+    one.stop()
+    assert list(levels) == [0, 0, 0]
+    assert other.missed[0] > MIB
