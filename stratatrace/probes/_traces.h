@@ -105,8 +105,8 @@ traced_sums(const TracedStacks *all)
 static PyObject *
 counters_sum_traces(PyObject *Py_UNUSED(module), PyObject *get_traces)
 {
-    /* Asked for here and not given: so the collector does not look at all of them before they are
-       dropped again. */
+    /* Asked for here and not given: so the collector, which runs between the steps of Python's code,
+       does not look at all of them before they are dropped again. */
     PyObject *traces = PyObject_CallNoArgs(get_traces);
     if (traces == NULL) {
         return NULL;

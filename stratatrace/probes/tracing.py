@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 from array import array
 from collections import defaultdict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
@@ -34,12 +34,8 @@ def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
 
     Empty without tracing.
     """
-    return _sum_traces(_bare_traces)
-
-
-def _bare_traces() -> list[_Trace]:
-    """Return all traces as tuples; an object for each would take several times as long."""
-    return cast("list[_Trace]", tracemalloc._get_traces())  # type: ignore[attr-defined]  # noqa: SLF001
+    # The bare tuples, as an object for each would take several times as long.
+    return _sum_traces(tracemalloc._get_traces)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def sum_traces(get_traces: Callable[[], list[_Trace]]) -> dict[_RawFrames, tuple[int, int]]:
