@@ -24,7 +24,7 @@ AT_HAND = [version for version in PYTHONS if shutil.which(f"python{version}")]
 IN_BETWEEN = AT_HAND[1:-1]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the project is checked out with, tests and all; its own code is installed from the wheel.
-CHECKED = ("stratatrace", "tests", "examples", "docs", "noxfile.py")
+CHECKED = ("stratatrace", "stratatrace_pytest.py", "tests", "examples", "docs", "noxfile.py")
 
 # Tests that run programs in processes of their own, or that hold results against a model, can share
 # the processors. The others measure their own process, where another thread, such as a test
@@ -54,7 +54,7 @@ PROGRAMS = (
 )
 IN_PROCESS = ("tests", *(f"--ignore=tests/{path}" for path in PROGRAMS))
 # In two processes side by side, which take about the same time: these folders, and all others.
-HALF = ("tests/unit/guards", "tests/kinds")
+HALF = ("tests/unit/guards", "tests/unit/diagnose", "tests/kinds", "tests/accuracy")
 HALVES = ((*HALF, *IN_PROCESS[1:]), (*IN_PROCESS, *(f"--ignore={path}" for path in HALF)))
 # Programs that the oldest Python runs, and not the one under coverage: there they run nothing of
 # the package that the others do not, or run as a user who may not write.
@@ -192,11 +192,7 @@ def minimums(session: nox.Session) -> None:
     pytest = ("pytest", "-m", "not e2e", *session.posargs)
     # Limits and streams ask nothing of others that has changed.
     ignored = [f"--ignore=tests/unit/{room}" for room in ("guards", "streams", "pressure")]
-    side_by_side(
-        session,
-        (*pytest, "tests/kinds", "tests/accuracy"),
-        (*pytest, *IN_PROCESS, *ignored, "--ignore=tests/kinds", "--ignore=tests/accuracy"),
-    )
+    side_by_side(session, *((*pytest, *half, *ignored) for half in (HALF[1:], HALVES[1])))
     # Of the programs, those that look most at what others have made.
     side_by_side(session, (*pytest, *SHARING, "tests/unit/exporters"))
     # The oldest of this extra is for an API that is newer than the oldest of all.
@@ -270,6 +266,7 @@ def accuracy(session: nox.Session) -> None:
     install_wheel(session, "test")
     rows = Path(session.create_tmp()) / "rows.json"
     session.run("python", "tests/accuracy/table.py", "--json", str(rows))
+    session.run("python", "tests/accuracy/leak_table.py")
     all_rows = sorted(str(path) for path in Path(".nox").glob("accuracy-*/tmp/rows.json"))
     session.run(
         *("python", "tests/accuracy/table.py", "--merge", *all_rows),
@@ -290,6 +287,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/caching.py")
     session.run("python", "tests/benchmarks/laziness.py")
     session.run("python", "tests/benchmarks/pooling.py")
+    session.run("python", "tests/benchmarks/cycles.py")
     session.run("python", "tests/benchmarks/soaking.py", "--spans", "100000")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.

@@ -1,4 +1,7 @@
-"""The memory of any call, as OpenTelemetry spans and metrics."""
+"""The memory of any call, as OpenTelemetry spans and metrics.
+
+PYTEST_DONT_REWRITE: pytest would warn where this was imported before it, which is no mistake.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from stratatrace.recorder import active as _active
 from stratatrace.version import __version__
 
 if TYPE_CHECKING:
+    from stratatrace.diagnose.cycle_breaking import break_cycles
+    from stratatrace.diagnose.cycle_report import CycleReport
+    from stratatrace.diagnose.cycles import find_cycles
     from stratatrace.diagnose.leak_loop import watch_leaks
     from stratatrace.diagnose.leak_report import LeakReport
     from stratatrace.diagnose.leak_watch import LeakWatch
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundedCache",
     "CompressedStore",
+    "CycleReport",
     "LeakReport",
     "LeakWatch",
     "MappedFile",
@@ -52,8 +59,10 @@ __all__ = [
     "__version__",
     "adaptive_chunks",
     "adaptive_chunks_async",
+    "break_cycles",
     "cached",
     "configure",
+    "find_cycles",
     "find_leaks",
     "find_leaks_async",
     "lazy",
@@ -73,6 +82,7 @@ __all__ = [
 _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
+    "CycleReport": "stratatrace.diagnose.cycle_report",
     "LeakReport": "stratatrace.diagnose.leak_report",
     "LeakWatch": "stratatrace.diagnose.leak_watch",
     "MappedFile": "stratatrace.streams",
@@ -82,7 +92,9 @@ _ROOMS = {
     "WeakCache": "stratatrace.reuse.cache_weak",
     "adaptive_chunks": "stratatrace.streams",
     "adaptive_chunks_async": "stratatrace.streams",
+    "break_cycles": "stratatrace.diagnose.cycle_breaking",
     "cached": "stratatrace.reuse.cache_decorator",
+    "find_cycles": "stratatrace.diagnose.cycles",
     "find_leaks": "stratatrace.diagnose.leaks",
     "find_leaks_async": "stratatrace.diagnose.leaks",
     "lazy": "stratatrace.reuse.lazy",

@@ -191,7 +191,7 @@ class LinesOfCalls:
     def __init__(
         self,
         probe: NativeProbe | TracemallocProbe | None,
-        sample_bytes: int | None,
+        sample_bytes: int | str | None,
         habits: Habits,
     ) -> None:
         self._probe = probe

@@ -18,7 +18,6 @@ from stratatrace.probes import (
 )
 from stratatrace.probes.allocations import AllocationSampler
 from stratatrace.scoring import SCORERS
-from stratatrace.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,9 +52,10 @@ class Config:
     #: How much of the wall time measuring may take, above 0 and up to 1: calls are left out to keep
     #: to it. None leaves none out.
     max_overhead: float | None = None
-    #: How many bytes the program allocates, on average, to one whose traceback is kept; None keeps
-    #: none until a call's lines are asked for. By the native probe only.
-    sample_allocations: int | None = None
+    #: How many bytes the program allocates, on average, to one whose traceback is kept, as an int
+    #: or text ("512 KiB"); None keeps none until a call's lines are asked for. By the native probe
+    #: only.
+    sample_allocations: int | str | None = None
     #: Whether decorated functions run bare.
     disabled: bool = False
 
@@ -133,7 +133,7 @@ def check_ratio(ratio: float | None) -> None:
         raise InvalidValueError(msg)
 
 
-def _check_sampling(probe: object, mean_bytes: int) -> None:
+def _check_sampling(probe: object, mean_bytes: int | str) -> None:
     if not isinstance(probe, NativeProbe):
         reason = native_obstacle() or "leave probe= out, or give probe='native'"
         msg = f"sample_allocations= is by the native heap probe, which is not in use: {reason}"
@@ -174,6 +174,6 @@ _ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "rss_peak": str,
     "scorer": str,
     "max_overhead": float,
-    "sample_allocations": parse_size,
+    "sample_allocations": str,
     "disabled": read_truth,
 }

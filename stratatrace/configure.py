@@ -8,7 +8,6 @@ from stratatrace.config import Config
 from stratatrace.errors import InvalidTypeError
 from stratatrace.profile import unknown_option
 from stratatrace.recorder import Recorder, active
-from stratatrace.sizes import parse_size
 
 if TYPE_CHECKING:
     import os
@@ -103,7 +102,7 @@ def configure(
         rss_peak=rss_peak,
         scorer=scorer,
         max_overhead=max_overhead,
-        sample_allocations=None if sample_allocations is None else parse_size(sample_allocations),
+        sample_allocations=sample_allocations,
         disabled=disabled,
     )
     sinks = tuple(sinks)

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from stratatrace.typing import HeapAccount
 
-__all__ = ["Patches", "followed_tasks", "followed_threads", "takes_turns"]
+__all__ = [
+    "HandedOver",
+    "Patches",
+    "follow_anyio",
+    "follow_executor",
+    "followed_tasks",
+    "followed_threads",
+    "takes_turns",
+]
 
 # For the guard.
 _TASKS = Callsite(name="tasks", function="stratatrace.following.tasks")
@@ -93,8 +101,13 @@ class _FollowedCoroutine(Coroutine[Any, Any, Any]):
         return repr(self._coroutine)
 
 
-class _HandedOver:
-    """Work for a thread, run on a line of its own."""
+class HandedOver:
+    """Work for a thread, run on a line of its own.
+
+    Args:
+        function: What the thread is to call.
+        heap: Where it is charged, to the calls that are open where this is made.
+    """
 
     __slots__ = ("_function", "_heap", "_line")
 
@@ -104,6 +117,7 @@ class _HandedOver:
         self._line = heap.line()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         return self._heap.run(self._line, self._function, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +128,7 @@ class _HandedOver:
 
 
 _FOLLOWED_BYTES = sys.getsizeof(_FollowedCoroutine.__new__(_FollowedCoroutine))
-_HANDED_OVER_BYTES = sys.getsizeof(_HandedOver.__new__(_HandedOver))
+_HANDED_OVER_BYTES = sys.getsizeof(HandedOver.__new__(HandedOver))
 
 
 def _followed(coroutine: Any) -> Any:
@@ -145,7 +159,7 @@ def _handed_over(function: Any) -> Any:
         return function
     held = recorder.hold()
     try:
-        return _HandedOver(function, heap)
+        return HandedOver(function, heap)
     except Exception:
         recorder.guard.caught(_THREADS, "follow work to a thread")
         return function
@@ -172,25 +186,42 @@ def _follow_uvloop(module: ModuleType, table: PatchTable) -> None:
     _follow_loop(module.Loop, table)
 
 
-def _follow_executor(module: ModuleType, table: PatchTable) -> None:
+def follow_executor(
+    module: ModuleType, table: PatchTable, hand_over: Callable[[Any], Any] = _handed_over
+) -> None:
+    """Follow what is submitted to executors of threads.
+
+    Args:
+        module: `concurrent.futures.thread`.
+        table: Where to note what is replaced.
+        hand_over: Returns what the thread is to call in a function's place.
+    """
     owner = module.ThreadPoolExecutor
     original = owner.submit
 
     @functools.wraps(original)
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return original(self, _handed_over(fn) if table.open else fn, *args, **kwargs)
+        return original(self, hand_over(fn) if table.open else fn, *args, **kwargs)
 
     table.replace(owner, "submit", submit)
 
 
-def _follow_anyio(module: ModuleType, table: PatchTable) -> None:
-    """Follow what anyio hands to threads of its own, as Starlette and FastAPI do."""
+def follow_anyio(
+    module: ModuleType, table: PatchTable, hand_over: Callable[[Any], Any] = _handed_over
+) -> None:
+    """Follow what anyio hands to threads of its own, as Starlette and FastAPI do.
+
+    Args:
+        module: `anyio._backends._asyncio`.
+        table: As for `follow_executor`.
+        hand_over: As for `follow_executor`.
+    """
     owner = getattr(module, "AsyncIOBackend", module)  # Version 3 has it in the module itself.
     original = owner.run_sync_in_worker_thread
 
     @functools.wraps(original)
     def run_sync_in_worker_thread(func: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(_handed_over(func) if table.open else func, *args, **kwargs)
+        return original(hand_over(func) if table.open else func, *args, **kwargs)
 
     table.replace(owner, "run_sync_in_worker_thread", staticmethod(run_sync_in_worker_thread))
 
@@ -254,5 +285,5 @@ class Patches:
 followed_tasks = Patches({"asyncio.base_events": _follow_asyncio, "uvloop": _follow_uvloop})
 #: Have work that is handed to a thread charged to whom it is done for.
 followed_threads = Patches(
-    {"concurrent.futures.thread": _follow_executor, "anyio._backends._asyncio": _follow_anyio}
+    {"concurrent.futures.thread": follow_executor, "anyio._backends._asyncio": follow_anyio}
 )

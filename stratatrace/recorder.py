@@ -19,15 +19,7 @@ from stratatrace.guard import Guard, outside
 from stratatrace.habits import Habits, Judge
 from stratatrace.own_work import OwnWork
 from stratatrace.pressure.sources import readings
-from stratatrace.probes import (
-    CollectorProbe,
-    HighWaterProbe,
-    NativeProbe,
-    heap_probe,
-    leftovers,
-    native_obstacle,
-    resident_probe,
-)
+from stratatrace.probes import heap_probe, native_obstacle, resident_probe
 from stratatrace.scoring import SCORERS
 from stratatrace.telemetry.logs import LogSink
 from stratatrace.telemetry.metrics import metric_sinks
@@ -45,14 +37,12 @@ if TYPE_CHECKING:
 
     from stratatrace.governor import Governor
     from stratatrace.measurement import Callsite
-    from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.probes._counters import Tally
     from stratatrace.tallies import Tallies
     from stratatrace.telemetry.monitors import MonitorMetrics
     from stratatrace.telemetry.spans import SpanScope
     from stratatrace.thinning import Thinnings
-    from stratatrace.typing import Account as AnyAccount
-    from stratatrace.typing import HeapAccount, Pipeline, Sink
+    from stratatrace.typing import Pipeline, Sink
 
 __all__ = ["Recorder", "active"]
 
@@ -104,14 +94,7 @@ class Recorder:
         self._heap_probe = heap
         #: Of the calls whose lines are to be told.
         self.lines = LinesOfCalls(heap, config.sample_allocations, self.habits)
-        resident = resident_probe(config.rss_peak)
-        account = None if heap is None else _heap_account(heap)
-        self.accounts = Accounts(
-            heap=account,
-            rss=None if resident is None else _resident_account(resident),
-            rss_peak_method=None if resident is None else resident.method,
-            collector=CollectorProbe(account),
-        )
+        self.accounts = Accounts.of(heap, resident_probe(config.rss_peak))
         self.tallies = self._make_tallies(sinks)
         self.generation = 0
         #: Of whose threads no call is measured meanwhile.
@@ -245,22 +228,6 @@ class Recorder:
             self.thinnings.after_fork_in_child()
         self.logs.after_fork_in_child()
         metric_sinks.after_fork_in_child()
-
-
-def _heap_account(probe: NativeProbe | TracemallocProbe) -> HeapAccount:
-    if isinstance(probe, NativeProbe):
-        from stratatrace.compiled import NativeAccount  # noqa: PLC0415 -- it is not always there
-
-        return NativeAccount(probe)
-    return Account(probe, leftovers())
-
-
-def _resident_account(probe: ResidentProbe) -> AnyAccount:
-    if isinstance(probe, HighWaterProbe) and probe.by_getrusage and native_obstacle() is None:
-        from stratatrace.compiled import HighWaterAccount  # noqa: PLC0415 -- it is not always there
-
-        return HighWaterAccount(probe)
-    return Account(probe)
 
 
 class _Active:

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from stratatrace.accounts import Account as PythonAccount
 from stratatrace.errors import ProbeError
+from stratatrace.probes import (
+    CollectorProbe,
+    HighWaterProbe,
+    NativeProbe,
+    leftovers,
+    native_obstacle,
+)
 
 if TYPE_CHECKING:
     from stratatrace.governor import Turns
     from stratatrace.measurement import RssPeakMethod
-    from stratatrace.probes.collector import CollectorProbe
+    from stratatrace.probes import ResidentProbe, TracemallocProbe
     from stratatrace.typing import Account, HeapAccount, Tab
 
 __all__ = ["Accounts", "TimedWindow", "Window"]
@@ -36,6 +43,21 @@ class Accounts:
     rss: Account | None
     rss_peak_method: RssPeakMethod | None
     collector: CollectorProbe
+
+    @classmethod
+    def of(
+        cls,
+        heap: NativeProbe | TracemallocProbe | None,
+        resident: ResidentProbe | None,
+    ) -> Accounts:
+        """Return accounts of these probes: compiled ones where there are any."""
+        account = None if heap is None else _heap_account(heap)
+        return cls(
+            heap=account,
+            rss=None if resident is None else _resident_account(resident),
+            rss_peak_method=None if resident is None else resident.method,
+            collector=CollectorProbe(account),
+        )
 
     @property
     def compiled(self) -> bool:
@@ -315,6 +337,22 @@ class TimedWindow(Window):
         if not self._stepped:
             self._stepped = True
             self._opened_ns = time.perf_counter_ns()
+
+
+def _heap_account(probe: NativeProbe | TracemallocProbe) -> HeapAccount:
+    if isinstance(probe, NativeProbe):
+        from stratatrace.compiled import NativeAccount  # noqa: PLC0415 -- it is not always there
+
+        return NativeAccount(probe)
+    return PythonAccount(probe, leftovers())
+
+
+def _resident_account(probe: ResidentProbe) -> Account:
+    if isinstance(probe, HighWaterProbe) and probe.by_getrusage and native_obstacle() is None:
+        from stratatrace.compiled import HighWaterAccount  # noqa: PLC0415 -- it is not always there
+
+        return HighWaterAccount(probe)
+    return PythonAccount(probe)
 
 
 def _is_known(tab: Tab) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from stratatrace.testing import ListSink
 
+pytest_plugins = ["pytester"]
+
 
 # numpy starts threads for linear algebra when it is imported, and the time that they take is that
 # of another thread in the process that is measured here.

@@ -12,23 +12,31 @@ import types
 from typing import Any, Final
 
 __all__ = [
+    "flags_of",
     "hides_trace",
     "is_one_of",
     "isinstance_of",
     "leads_on",
     "members",
+    "module_of",
+    "mro_of",
     "namespace",
+    "namespace_of",
     "own_size",
+    "qualname_of",
     "referents",
     "type_name",
 ]
 
-_MRO: Any = type.__dict__["__mro__"]
-_NAMESPACE: Any = type.__dict__["__dict__"]
-_FLAGS: Any = type.__dict__["__flags__"]
+_TYPE: Any = type.__dict__
+#: The interpreter's own ways into a class, which no metaclass can stand before.
+mro_of = _TYPE["__mro__"].__get__
+namespace_of = _TYPE["__dict__"].__get__
+flags_of = _TYPE["__flags__"].__get__
+qualname_of = _TYPE["__qualname__"].__get__
+module_of = _TYPE["__module__"].__get__
 _ATTRIBUTES_BEFORE = 1 << 4  # Py_TPFLAGS_MANAGED_DICT
 _HIDDEN = sys.version_info < (3, 12)
-_NAME: Any = type.__dict__["__qualname__"]
 _HEAD_BYTES: Final = 16  # Before what the collector tracks.
 #: Kinds of objects that C code puts into a class.
 _SLOT, _GETSET, _METHOD = (
@@ -40,10 +48,10 @@ _SLOT, _GETSET, _METHOD = (
 
 def type_name(kind: type) -> str:
     """Return a type's name, with its module but for builtins."""
-    name = _NAME.__get__(kind)
-    module = _NAMESPACE.__get__(kind).get("__module__")
+    name = qualname_of(kind)
+    module = namespace_of(kind).get("__module__")
     if type(module) is not str:  # Of a type of C code it is in the name of that.
-        spelled: Any = type.__dict__["__module__"].__get__(kind)
+        spelled: Any = module_of(kind)
         module = spelled if type(spelled) is str else "builtins"
     return name if module == "builtins" else f"{module}.{name}"
 
@@ -53,13 +61,13 @@ def hides_trace(kind: type) -> bool:
 
     Before Python 3.12, it looks at the wrong address where attributes are kept before the object.
     """
-    return _HIDDEN and bool(_FLAGS.__get__(kind) & _ATTRIBUTES_BEFORE)
+    return _HIDDEN and bool(flags_of(kind) & _ATTRIBUTES_BEFORE)
 
 
 def own_size(item: object) -> int:
     """Return what an object takes without what it refers to, in bytes; 0 where nobody knows."""
-    for base in _MRO.__get__(type(item)):
-        method = _NAMESPACE.__get__(base).get("__sizeof__")
+    for base in mro_of(type(item)):
+        method = namespace_of(base).get("__sizeof__")
         if type(method) is _METHOD:
             try:
                 size = method(item)
@@ -72,7 +80,7 @@ def own_size(item: object) -> int:
 def namespace(item: object) -> dict[Any, Any] | None:
     """Return the dictionary of an object's attributes, of a class's, or of a module's."""
     if isinstance_of(item, type):
-        return dict(_NAMESPACE.__get__(item))
+        return dict(namespace_of(item))
     found = _from_class(item, "__dict__", _GETSET, _SLOT)
     return found if type(found) is dict else None
 
@@ -80,8 +88,8 @@ def namespace(item: object) -> dict[Any, Any] | None:
 def members(item: object) -> list[tuple[str, object]]:
     """Return the names and values of an object's slots."""
     found: list[tuple[str, object]] = []
-    for base in _MRO.__get__(type(item)):
-        for name, slot in _NAMESPACE.__get__(base).items():
+    for base in mro_of(type(item)):
+        for name, slot in namespace_of(base).items():
             if type(slot) is _SLOT and type(name) is str:
                 try:
                     found.append((name, slot.__get__(item)))
@@ -114,13 +122,13 @@ def is_one_of(kind: type, kinds: tuple[type, ...]) -> bool:
 
 def isinstance_of(item: object, kind: type) -> bool:
     """Return whether an object is of a type or of one derived from it, whatever it says."""
-    return any(base is kind for base in _MRO.__get__(type(item)))
+    return any(base is kind for base in mro_of(type(item)))
 
 
 def _from_class(item: object, name: str, *kinds: type) -> Any:
     """Return what the first descriptor of C code of that name gives; None without."""
-    for base in _MRO.__get__(type(item)):
-        descriptor = _NAMESPACE.__get__(base).get(name)
+    for base in mro_of(type(item)):
+        descriptor = namespace_of(base).get(name)
         if is_one_of(type(descriptor), kinds):
             try:
                 return descriptor.__get__(item)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stratatrace.diagnose.inert import hides_trace, own_size, referents, type_name
 from stratatrace.diagnose.leak_report import GrownLine, GrownType, LeakCulprits
 from stratatrace.diagnose.referrers import chains_to
+from stratatrace.probes.tracing import held_by_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,17 +170,13 @@ def _tracked_types() -> Counter[int]:
 
 def _traced_lines() -> dict[_Line, _Traced]:
     """Return what is alive and was traced, by line, but for our own; empty without tracing."""
-    # Each trace costs nothing but an entry of a list: new objects would be traced as well.
-    sizes: defaultdict[_Frames, list[int]] = defaultdict(list)
-    for _, size_bytes, frames, _ in _raw_traces():
-        sizes[frames].append(size_bytes)
     lines: dict[_Line, _Traced] = {}
-    for frames, each in sizes.items():
+    for frames, (size_bytes, blocks) in held_by_stack().items():
         line = _line_of(frames)
         if line is not None:
             so_far = lines.get(line, _Traced(0, 0, frames))
             lines[line] = _Traced(
-                so_far.size_bytes + sum(each), so_far.blocks + len(each), so_far.frames
+                so_far.size_bytes + size_bytes, so_far.blocks + blocks, so_far.frames
             )
     return lines
 
@@ -205,14 +202,6 @@ def _line_of(frames: _Frames) -> _Line | None:
 
 def _is_standard(file: str) -> bool:
     return file.startswith("<") or (file.startswith(_STANDARD) and _THIRD_PARTY not in file)
-
-
-def _raw_traces() -> Any:
-    """Return domain, size, frames and depth of all that is traced: the latest frame is the first.
-
-    A snapshot makes objects of all of them, and takes five times as long.
-    """
-    return tracemalloc._get_traces()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 _frames_of: Callable[[object], _Frames | None] = tracemalloc._get_object_traceback  # type: ignore[attr-defined]  # noqa: SLF001

@@ -198,6 +198,10 @@ OPTIONS = (
     _of_config("rss_peak", "how the peak RSS is found"),
     _of_config("scorer", "how calls are scored"),
     _of_config("max_overhead", "how much of the time measuring may take, such as 0.02", read=float),
+    _of_config(
+        "sample_allocations",
+        "how many bytes there are to one whose traceback is kept, such as `512 KiB`",
+    ),
     _switch("disabled", "`true` measures nothing", owner="Config"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -18,6 +18,7 @@ import psutil
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading, RssPeakMethod
 from stratatrace.probes.files import open_high
+from stratatrace.probes.peaks import SharedPeak
 
 if sys.platform != "win32":
     import resource
@@ -48,6 +49,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 # The kernel adds up the resident set from counters that each CPU keeps in batches of pages.
 _MARK_SLACK_BYTES = 1 << 20
 _SAMPLE_SECONDS = 0.01
+_high_water_mark = SharedPeak()
 
 
 class ResidentProbe(Protocol):
@@ -120,7 +122,9 @@ class HighWaterProbe:
         self.reset_fd = -1
         self._status_fd = -1
         self.lifetime_peak_bytes = 0
+        self.missed_bytes = 0
         self._open()
+        _high_water_mark.join(self)
 
     def start(self) -> None:
         """Do nothing: the kernel counts always."""
@@ -134,11 +138,12 @@ class HighWaterProbe:
         if peak_bytes > self.lifetime_peak_bytes:  # noqa: PLR1730 -- max() costs twice as much
             self.lifetime_peak_bytes = peak_bytes
         os.write(self.reset_fd, _RESET_HIGH_WATER_MARK)
-        return Reading(self._high_water(), peak_bytes)
+        return Reading(self._high_water(), _high_water_mark.seen(self, peak_bytes))
 
     def after_fork_in_child(self) -> None:
         """Open the child's own files: the inherited ones read, and reset, the parent."""
         self._close()
+        self.missed_bytes = 0
         self._open()
 
     def _open(self) -> None:

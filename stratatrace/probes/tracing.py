@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 import tracemalloc
 from collections import defaultdict
-from typing import Any, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
+from stratatrace.probes.peaks import SharedPeak
 
 __all__ = ["TracemallocProbe", "held_by_stack"]
 
@@ -21,12 +21,11 @@ _RawFrames = tuple[tuple[str, int], ...]
 def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
     """Return the bytes and the blocks that are held of each stack, the innermost frame first.
 
-    The bare tuples, and nothing made for each of them: it would be traced as well, which takes
-    twenty times as long. So sizes are listed, and added up in one go.
+    Empty without tracing. The bare tuples, and nothing made for each of them: it would be traced as
+    well, which takes twenty times as long. So sizes are listed, and added up in one go.
     """
-    traces = cast("Any", tracemalloc.take_snapshot().traces)._traces  # noqa: SLF001
     sizes: dict[_RawFrames, list[int]] = defaultdict(list)
-    for _domain, size, frames, _depth in traces:
+    for _domain, size, frames, _depth in tracemalloc._get_traces():  # type: ignore[attr-defined]  # noqa: SLF001
         sizes[frames].append(size)
     return {frames: (sum(each), len(each)) for frames, each in sizes.items()}
 
@@ -71,6 +70,7 @@ class _Tracing:
 
 
 _tracing = _Tracing()
+_peak = SharedPeak()
 
 
 class TracemallocProbe:
@@ -79,7 +79,7 @@ class TracemallocProbe:
     Only what is always traced can see that memory from before a call is freed in it.
 
     A tracing that somebody else started is used and never stopped or cleared; only its peak, which
-    tracemalloc keeps once for the process, is reset by every mark.
+    tracemalloc keeps once for the process, is reset by every mark. Probes tell each other of it.
 
     Args:
         always: Whether tracing goes on between windows, from `open` to `close`.
@@ -92,6 +92,8 @@ class TracemallocProbe:
 
     def __init__(self, *, always: bool = False, frames: int = 1) -> None:
         self._always = always
+        self.missed_bytes = 0
+        _peak.join(self)
         self._frames = frames
 
     def open(self) -> None:
@@ -129,7 +131,7 @@ class TracemallocProbe:
             msg = "somebody else stopped tracemalloc while a call was being measured"
             raise ProbeError(msg)
         tracemalloc.reset_peak()
-        return Reading(level_bytes, peak_bytes)
+        return Reading(level_bytes, _peak.seen(self, peak_bytes))
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""

@@ -752,6 +752,16 @@ LEAK_TYPE = Attribute(
 LEAK_LOCATION = Attribute(
     "stratatrace.leak.location", "string", "File and line that allocate most of it."
 )
+CYCLES_COUNT = Attribute(
+    "stratatrace.cycles.count", "int", "Cycles that only the collector could free."
+)
+CYCLES_OBJECTS = Attribute(
+    "stratatrace.cycles.objects", "int", "Objects in these cycles, and held by them."
+)
+CYCLES_BYTES = Attribute("stratatrace.cycles.bytes", "int", "Size of what they take, in bytes.")
+CYCLES_PATH = Attribute(
+    "stratatrace.cycles.path", "string", "Types and attributes of the cycles that take most."
+)
 
 #: What the log records of findings carry, and the first two the points of their metric.
 FINDING_ATTRIBUTES = (
@@ -763,6 +773,10 @@ FINDING_ATTRIBUTES = (
     LEAK_RATE,
     LEAK_TYPE,
     LEAK_LOCATION,
+    CYCLES_COUNT,
+    CYCLES_OBJECTS,
+    CYCLES_BYTES,
+    CYCLES_PATH,
 )
 
 FINDING_COUNT = Metric(

@@ -17,7 +17,12 @@ pytestmark = untraced
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
 def test_the_verdict_is_the_truth(pattern: Pattern) -> None:
-    """By the best probe that there is; `nox -s accuracy` asks all of them."""
+    """By the best probe that there is; `nox -s accuracy` asks all of them, and each once."""
+    if _verdict(pattern) != pattern.leaks:
+        # A phase is bounded in time, and a busy machine can cut it short: two of three count.
+        assert [_verdict(pattern) for _ in range(2)] == [pattern.leaks] * 2
+
+
+def _verdict(pattern: Pattern) -> bool:
     with ExitStack() as held:
-        report = find_leaks(pattern.make(held), culprits=False, probe=PROBES[0])
-    assert report.leaks == pattern.leaks, report
+        return find_leaks(pattern.make(held), culprits=False, probe=PROBES[0]).leaks

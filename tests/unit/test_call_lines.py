@@ -94,7 +94,8 @@ def test_they_are_on_the_span(provider: TracerProvider) -> None:
     (span,), (measurement,) = exporter.get_finished_spans(), sink.measurements
     told: Any = span.attributes
     lines = measurement.top_lines or ()
-    assert told["stratatrace.lines.top"][0] == f"{__file__}:{lines[0].line} keeps"
+    assert told["stratatrace.lines.top"][0] == (f"{__file__}:{lines[0].line} {lines[0].function}")
+    assert lines[0].function.startswith("keeps")
     assert told["stratatrace.lines.top_bytes"] == tuple(line.bytes for line in lines)
     assert told["stratatrace.lines.top_errors"] == tuple(line.error_bytes for line in lines)
     assert measurement.to_dict()["top_lines"][0]["line"] == lines[0].line
@@ -262,4 +263,7 @@ def test_a_sample_needs_the_native_probe(monkeypatch: pytest.MonkeyPatch) -> Non
         Config(probe="tracemalloc", sample_allocations=4096)
     if native_obstacle() is None:
         monkeypatch.setenv("OTEL_PYTHON_STRATATRACE_SAMPLE_ALLOCATIONS", "64 KiB")
-        assert Config.from_environment().sample_allocations == 64 * 1024
+        assert Config.from_environment().sample_allocations == "64 KiB"
+        monkeypatch.setenv("OTEL_PYTHON_STRATATRACE_SAMPLE_ALLOCATIONS", "some")
+        with pytest.raises(InvalidValueError, match="SAMPLE_ALLOCATIONS='some'"):
+            Config.from_environment()

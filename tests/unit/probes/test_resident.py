@@ -169,3 +169,15 @@ def test_a_forked_child_opens_its_own_files(
     probe.after_fork_in_child()
     assert _descriptors() == before
     assert probe.mark().level_bytes > 0
+
+
+def test_a_peak_that_another_probe_sets_back_is_not_lost(high_water: HighWaterProbe) -> None:
+    """Two recorders side by side have the same peak, whoever looks first."""
+    other = HighWaterProbe()
+    base = high_water.mark().level_bytes
+    other.mark()
+    _touch(64 * MIB)
+    spikes = [other.mark().peak_bytes, high_water.mark().peak_bytes]
+    calm = high_water.mark().peak_bytes
+    assert [spike - base for spike in spikes] == pytest.approx([64 * MIB] * 2, abs=SLACK)
+    assert calm - base < SLACK

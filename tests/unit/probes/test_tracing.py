@@ -133,3 +133,17 @@ def test_a_forked_child_leaves_a_tracing_that_is_not_ours() -> None:
     probe.start()
     probe.after_fork_in_child()
     assert tracemalloc.is_tracing()
+
+
+def test_a_peak_that_another_probe_sets_back_is_not_lost() -> None:
+    """Two recorders side by side have the same peak, whoever looks first."""
+    one, other = TracemallocProbe(), TracemallocProbe()
+    one.start()
+    before = one.mark().level_bytes
+    other.mark()
+    bytearray(2 * MIB)
+    peaks = [other.mark().peak_bytes, one.mark().peak_bytes]
+    again = one.mark().peak_bytes
+    one.stop()
+    assert [peak - before for peak in peaks] == pytest.approx([2 * MIB] * 2, abs=4096)
+    assert again - before == pytest.approx(0, abs=4096)
