@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stratatrace.diagnose.cycle_breaking import break_cycles
     from stratatrace.diagnose.cycle_report import CycleReport
     from stratatrace.diagnose.cycles import find_cycles
+    from stratatrace.diagnose.growth import track_growth
+    from stratatrace.diagnose.growth_report import GrowthReport
     from stratatrace.diagnose.leak_loop import watch_leaks
     from stratatrace.diagnose.leak_report import LeakReport
     from stratatrace.diagnose.leak_watch import LeakWatch
@@ -46,6 +48,7 @@ __all__ = [
     "BoundedCache",
     "CompressedStore",
     "CycleReport",
+    "GrowthReport",
     "LeakReport",
     "LeakWatch",
     "MappedFile",
@@ -74,6 +77,7 @@ __all__ = [
     "profile_memory",
     "propagate",
     "shutdown",
+    "track_growth",
     "watch_leaks",
 ]
 
@@ -83,6 +87,7 @@ _ROOMS = {
     "BoundedCache": "stratatrace.reuse.cache_bounded",
     "CompressedStore": "stratatrace.reuse.store",
     "CycleReport": "stratatrace.diagnose.cycle_report",
+    "GrowthReport": "stratatrace.diagnose.growth_report",
     "LeakReport": "stratatrace.diagnose.leak_report",
     "LeakWatch": "stratatrace.diagnose.leak_watch",
     "MappedFile": "stratatrace.streams",
@@ -101,6 +106,7 @@ _ROOMS = {
     "memory_limit": "stratatrace.guards.limit",
     "pooled": "stratatrace.reuse.pooled",
     "process_stream": "stratatrace.streams",
+    "track_growth": "stratatrace.diagnose.growth",
     "watch_leaks": "stratatrace.diagnose.leak_loop",
 }
 

@@ -39,6 +39,7 @@ __all__ = [
     "SpillError",
     "StoreChangedError",
     "StratatraceError",
+    "TracesLostError",
     "ValueTooLargeError",
 ]
 
@@ -109,6 +110,10 @@ class DamagedEntryError(StratatraceError, ValueError):
 
 class SpillError(StratatraceError, OSError):
     """The file that a store spills to cannot be made, written or read."""
+
+
+class TracesLostError(StratatraceError, RuntimeError):
+    """What grew between two marks cannot be told: somebody has ended or cleared the tracing."""
 
 
 class StoreChangedError(StratatraceError, RuntimeError):

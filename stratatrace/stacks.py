@@ -78,8 +78,10 @@ def innermost(frames: tuple[Frame, ...]) -> Frame | None:
 
     Generated code, such as the constructor of a dataclass, counts as the line that calls it.
     """
-    first = frames[0] if frames else None
-    return next((frame for frame in frames if frame.file != _GENERATED), first)
+    for frame in frames:
+        if frame.file != _GENERATED:
+            return frame
+    return frames[0] if frames else None
 
 
 def is_own(frames: tuple[Frame, ...]) -> bool:

@@ -78,6 +78,7 @@
 #include "_samples.h"
 #include "_spans.h"
 #include "_tallies.h"
+#include "_traces.h"
 
 /* --- Hooks --------------------------------------------------------------------------------------- */
 
@@ -574,6 +575,8 @@ static PyMethodDef methods[] = {
      PyDoc_STR("Return how many blocks should be in the sample, and are not.")},
     {"samples_line", counters_samples_line, METH_NOARGS,
      PyDoc_STR("Return the number of the line that the calling thread runs.")},
+    {"sum_traces", counters_sum_traces, METH_O,
+     PyDoc_STR("Return bytes and blocks by stack of the traces that a function returns.")},
     {"after_fork_in_child", counters_after_fork_in_child, METH_NOARGS,
      PyDoc_STR("Forget the open tabs and calls of the parent.")},
     {NULL, NULL, 0, NULL},

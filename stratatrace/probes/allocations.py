@@ -279,6 +279,11 @@ class AllocationSampler:
         return _sampling.mean_bytes
 
     @property
+    def counting(self) -> bool:
+        """Whether nobody has taken the hooks out, as somebody's `tracemalloc.stop` may."""
+        return _counters.is_counting()
+
+    @property
     def dropped(self) -> int:
         """How many blocks should be in the sample for which there was no room.
 
@@ -292,7 +297,8 @@ class AllocationSampler:
 
     def live(self) -> list[Sample]:
         """Return the blocks of the sample that are live, in no order."""
-        return list(map(Sample._make, _counters.samples_live()))
+        # Not by `_make`, whose line would be told as the program's.
+        return [Sample(*drawn) for drawn in _counters.samples_live()]
 
     def events(self, since: int) -> list[Event] | None:
         """Return the events after that number, the oldest first.

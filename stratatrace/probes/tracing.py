@@ -5,30 +5,62 @@ It counts for the whole process: the memory of two threads cannot be told apart 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import tracemalloc
 from array import array
 from collections import defaultdict
+from typing import TYPE_CHECKING, cast
 
 from stratatrace.errors import ProbeError
 from stratatrace.measurement import Reading
+from stratatrace.probes.native import native_obstacle
 from stratatrace.probes.peaks import SharedPeak
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+with contextlib.suppress(ImportError):  # Then there is a `native_obstacle`.
+    from stratatrace.probes import _counters
 
 __all__ = ["TracemallocProbe", "held_by_stack"]
 
 _RawFrames = tuple[tuple[str, int], ...]
+_Trace = tuple[int, int, _RawFrames, int]
 
 
 def held_by_stack() -> dict[_RawFrames, tuple[int, int]]:
     """Return the bytes and the blocks that are held of each stack, the innermost frame first.
 
-    Empty without tracing. The bare tuples, and nothing made for each of them: it would be traced as
-    well, which takes twenty times as long. So sizes are listed, and added up in one go.
+    Empty without tracing.
+    """
+    return _sum_traces(_bare_traces)
+
+
+def _bare_traces() -> list[_Trace]:
+    """Return all traces as tuples; an object for each would take several times as long."""
+    return cast("list[_Trace]", tracemalloc._get_traces())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def sum_traces(get_traces: Callable[[], list[_Trace]]) -> dict[_RawFrames, tuple[int, int]]:
+    """Return bytes and blocks by stack, as the compiled part does where it is there.
+
+    Nothing is made for each block: it would be traced, too, which takes twenty times as long. So
+    sizes are listed, and added up in one go. Neighbours are often of one stack, whose look-up takes
+    most of the time.
     """
     sizes: dict[_RawFrames, list[int]] = defaultdict(list)
-    for _domain, size, frames, _depth in tracemalloc._get_traces():  # type: ignore[attr-defined]  # noqa: SLF001
-        sizes[frames].append(size)
+    last: _RawFrames | None = None
+    append = [0].append
+    for _domain, size, frames, _depth in get_traces():
+        if frames is not last:
+            last = frames
+            append = sizes[frames].append
+        append(size)
     return {frames: (sum(each), len(each)) for frames, each in sizes.items()}
+
+
+_sum_traces = sum_traces if native_obstacle() is not None else _counters.sum_traces
 
 
 class _Tracing:
@@ -36,25 +68,38 @@ class _Tracing:
 
     def __init__(self) -> None:
         self.users = 0
+        #: Those of the users who last beyond a fork, in the child as well.
+        self.lasting = 0
         self._started_here = False
         # An object whose trace is lost when somebody else stops tracing, or starts it anew.
         self._witness = bytearray()
         self.lock = threading.RLock()
 
-    def acquire(self, frames: int) -> None:
-        """Begin tracing, unless it is on already."""
+    def acquire(self, frames: int, *, lasting: bool = False) -> None:
+        """Begin tracing, unless it is on already.
+
+        Args:
+            frames: How many a trace has, where tracing begins here.
+            lasting: Whether a forked child needs it as well.
+        """
         with self.lock:
             self.users += 1
+            self.lasting += lasting
             if not tracemalloc.is_tracing():
                 tracemalloc.start(frames)
                 self._started_here = True
             if not self._intact():
                 self._witness = bytearray()
 
-    def release(self) -> bool:
-        """Take one user off; return whether the traces are those that it began with."""
+    def release(self, *, lasting: bool = False) -> bool:
+        """Take one user off; return whether the traces are those that it began with.
+
+        Args:
+            lasting: What `acquire` was told.
+        """
         with self.lock:
             self.users -= 1
+            self.lasting -= lasting
             intact = self._intact()
             self._started_here = self._started_here and intact
             self.end_if_unused()
@@ -65,6 +110,12 @@ class _Tracing:
         if not self.users and self._started_here:
             self._started_here = False
             tracemalloc.stop()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the users who were threads of the parent, and the tracing that was for them."""
+        self.lock = threading.RLock()
+        self.users = self.lasting
+        self.end_if_unused()
 
     def _intact(self) -> bool:
         return tracemalloc.get_object_traceback(self._witness) is not None
@@ -100,12 +151,12 @@ class TracemallocProbe:
     def open(self) -> None:
         """Begin to trace for good, where that is wanted."""
         if self._always:
-            _tracing.acquire(self._frames)
+            _tracing.acquire(self._frames, lasting=True)
 
     def close(self) -> None:
         """End what `open` began."""
         if self._always:
-            _tracing.release()
+            _tracing.release(lasting=True)
 
     def start(self) -> None:
         """Begin tracing, unless it is on already."""
@@ -136,6 +187,4 @@ class TracemallocProbe:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's windows, and the tracing that was for them."""
-        _tracing.lock = threading.RLock()
-        _tracing.users = int(self._always)
-        _tracing.end_if_unused()
+        _tracing.after_fork_in_child()

@@ -732,6 +732,26 @@ FINDING_NAME = Attribute(
     "What was looked at: the name of a function, or the one that the user gave.",
 )
 
+GROWTH_BYTES = Attribute(
+    "stratatrace.growth.bytes",
+    "int",
+    "By how much the memory grew that the program has allocated, in bytes.",
+)
+GROWTH_ERROR = Attribute(
+    "stratatrace.growth.error",
+    "int",
+    "What that is right to, either way, in 95 of 100 cases, in bytes; 0 where it is exact.",
+)
+GROWTH_LINES = Attribute(
+    "stratatrace.growth.lines",
+    "string",
+    "The lines that grew most, the first the most: each a line of text with its bytes.",
+)
+GROWTH_SOURCE = Attribute(
+    "stratatrace.growth.source",
+    "string",
+    "What told it: `tracemalloc`, or `native`, a sample.",
+)
 LEAK_SLOPE = Attribute(
     "stratatrace.leak.slope", "double", "Heap that a call keeps for good, in bytes (By/{call})."
 )
@@ -765,8 +785,8 @@ CYCLES_PATH = Attribute(
 
 #: What the log records of findings carry, and the first two the points of their metric.
 FINDING_ATTRIBUTES = (
-    FINDING_KIND,
-    FINDING_NAME,
+    *(FINDING_KIND, FINDING_NAME),
+    *(GROWTH_BYTES, GROWTH_ERROR, GROWTH_LINES, GROWTH_SOURCE),
     LEAK_SLOPE,
     LEAK_P_VALUE,
     LEAK_ITERATIONS,
