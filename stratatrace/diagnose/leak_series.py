@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stratatrace.diagnose.leak_report import LeakPhase
 from stratatrace.errors import InvalidValueError, LeakTrialError, ProbeError
-from stratatrace.probes import TracemallocProbe, count_arrays, heap_probe
+from stratatrace.probes import CollectorProbe, TracemallocProbe, count_arrays, heap_probe
 from stratatrace.probes.live import live_bytes_by
 from stratatrace.trends import mann_kendall, theil_sen
 
@@ -55,7 +55,12 @@ class HeapReader:
         self._witness = bytearray()
 
     def open(self) -> None:
-        """Begin to count; a tracing that is on is used as it is."""
+        """Begin to count; a tracing that is on is used as it is.
+
+        Calls that are measured have none of their collections told meanwhile.
+        """
+        # Where a recorder is in force, what they free would not be seen to go.
+        CollectorProbe.unheard_by.add(id(self))
         self._probe.start()
         self._probe.open()
         read = live_bytes_by(self.name)
@@ -65,6 +70,7 @@ class HeapReader:
 
     def close(self) -> None:
         """End what was begun."""
+        CollectorProbe.unheard_by.discard(id(self))
         self._probe.close()
         try:
             self._probe.stop()

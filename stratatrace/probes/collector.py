@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,10 @@ class CollectorProbe:
     frees is somebody else's: the ledger is held meanwhile.
     """
 
+    #: Who reads the heap and wants what is freed by collections to be seen to go: while there is
+    #: somebody, no collection is looked at.
+    unheard_by: ClassVar[set[int]] = set()
+
     def __init__(self, ledger: Ledger | None) -> None:
         self.time_ns = 0
         self.collections = 0
@@ -54,7 +58,7 @@ class CollectorProbe:
             gc.callbacks.remove(self._on_collection)
 
     def _on_collection(self, phase: str, _info: Mapping[str, Any]) -> None:
-        if phase == "start":
+        if phase == "start" and not self.unheard_by:
             with contextlib.suppress(Exception):  # The window that reads the probe reports it.
                 self._level_bytes = self._ledger.hold() if self._ledger is not None else None
             self._started_ns = time.perf_counter_ns()

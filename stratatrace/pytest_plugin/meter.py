@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ from stratatrace.sizes import format_size
 from stratatrace.windows import Accounts, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from stratatrace.typing import HeapAccount
@@ -120,15 +118,6 @@ class Meter:
             dropped_bytes: The size of what was there before, and is dropped when it ends.
         """
         return Reading(self.accounts, name, dropped_bytes)
-
-    @contextmanager
-    def leaving_collections_alone(self) -> Iterator[None]:
-        """Have whoever reads the heap within the block see what collections free."""
-        self.accounts.collector.stop()
-        try:
-            yield
-        finally:
-            self.accounts.collector.start()
 
     def following_threads(self) -> AbstractContextManager[None]:
         """Have threads that are started within the block charged to whoever starts them."""

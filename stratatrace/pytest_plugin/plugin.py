@@ -174,8 +174,7 @@ class MemoryPlugin:
             if budget is not None and not self._repeating:
                 _hold_to(item, budget, measured, lines)
         if leak_options is not None and not self._repeating:
-            with self._meter.leaving_collections_alone():
-                fail_where_it_leaks(item, runtest, leak_options)
+            fail_where_it_leaks(item, runtest, leak_options)
 
     def _measure(
         self, item: pytest.Function, runtest: Callable[[], None], lines: SampledLines | None

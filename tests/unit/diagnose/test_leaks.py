@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from heap_probes import PROBES
 from opentelemetry.sdk._logs import LoggerProvider, export
+from opentelemetry.sdk.trace import TracerProvider
 from tracing import untraced
 
-from stratatrace import LeakReport, find_leaks, find_leaks_async
+from stratatrace import LeakReport, find_leaks, find_leaks_async, measure, profile_memory
 from stratatrace.config import Config
 from stratatrace.errors import (
     AlreadyStartedError,
@@ -24,6 +25,7 @@ from stratatrace.errors import (
     InvalidValueError,
     LeakTrialError,
 )
+from stratatrace.recorder import Recorder, active
 from stratatrace.testing import recording
 
 if TYPE_CHECKING:
@@ -166,6 +168,23 @@ def test_what_the_function_raises_comes_out_as_it_is(probe: str, *, enabled: boo
     assert gc.get_threshold() == threshold
     assert gc.get_freeze_count() < 2000
     assert not tracemalloc.is_tracing()
+
+
+def test_garbage_is_no_leak_where_calls_are_measured() -> None:
+    """A recorder charges nobody for what collections free; they are seen to free it even so."""
+
+    @profile_memory
+    def circles() -> None:
+        for _ in range(20):
+            node: Any = Node()
+            node.itself = node
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    with active.replaced(Recorder(Config(probe=PROBES[0]), tracer_provider=provider)):
+        report = find_leaks(circles)
+        _, measurement = measure(gc.collect)
+    assert report.reason == "its heap does not grow"
+    assert measurement.gc_collections == 1  # They are told again.
 
 
 def test_garbage_that_is_kept_for_debugging_is_no_leak() -> None:
