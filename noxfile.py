@@ -288,6 +288,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/laziness.py")
     session.run("python", "tests/benchmarks/pooling.py")
     session.run("python", "tests/benchmarks/cycles.py")
+    session.run("python", "tests/benchmarks/growth.py")
     session.run("python", "tests/benchmarks/soaking.py", "--spans", "100000")
     for peer in nox.project.dependency_groups(PYPROJECT, "peers"):
         # One that is not made for this Python or this machine is left out of the table.
