@@ -183,6 +183,7 @@ def minimums(session: nox.Session) -> None:
             *PYPROJECT["project"]["optional-dependencies"]["cli"],
             *PYPROJECT["project"]["optional-dependencies"]["otlp"],
             *PYPROJECT["project"]["optional-dependencies"]["prometheus"],
+            *PYPROJECT["project"]["optional-dependencies"]["pprof"],
             *PYPROJECT["project"]["optional-dependencies"]["zstd"],
         )
     ]
