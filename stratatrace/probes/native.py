@@ -31,7 +31,8 @@ NO_EXTENSION_VARIABLE = "STRATATRACE_NO_EXTENSION"
 
 _import_error: ImportError | None = None
 try:
-    from stratatrace.probes import _counters
+    # Not from the package, which is being imported: that it has none would be told as a mistake.
+    import stratatrace.probes._counters as _counters  # noqa: PLR0402
 except ImportError as error:
     _import_error = error
 

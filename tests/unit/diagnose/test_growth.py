@@ -481,7 +481,7 @@ assert 350_000 < grown < 600_000, grown
 assert status == 0, status
 """
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore:This process", "-c", program],
+        [sys.executable, "-P", "-W", "ignore:This process", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,

@@ -168,7 +168,11 @@ def test_without_the_extension_the_module_can_be_imported() -> None:
     """It is the probe that cannot be made, and not the package that fails."""
     code = (
         "import sys\n"
-        "sys.modules['stratatrace.probes._counters'] = None\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'stratatrace.probes._counters':\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
         "from stratatrace.probes.native import native_obstacle\n"
         "print(native_obstacle())\n"
     )
