@@ -166,11 +166,15 @@ def covered(session: nox.Session) -> None:
     session.run(*under_coverage, *UNDER_COVERAGE)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
-    # What was left out of that.
+    # What was left out of that, for one processor each.
     ignored = (f"--ignore=tests/{path}" for path in NOT_COVERED)
-    session.run("pytest", "-m", "not e2e and untraced", "tests", *ignored)
     alone = len(AT_HAND) == 1
-    session.run("pytest", "-m", "not e2e", *(BESIDE_COVERAGE if alone else OF_PYTHON[-1]))
+    _, _, *programs = BESIDE_COVERAGE if alone else OF_PYTHON[-1]
+    side_by_side(
+        session,
+        ("pytest", "-m", "not e2e and untraced", "tests", *ignored),
+        ("pytest", "-m", "not e2e", *programs),
+    )
 
 
 @nox.session(python=PYTHONS[0])
@@ -192,8 +196,12 @@ def minimums(session: nox.Session) -> None:
     session.install(f".[{EXTRAS}]", *oldest, *groups)
     pytest = ("pytest", "-m", "not e2e", *session.posargs)
     # Limits and streams ask nothing of others that has changed.
-    ignored = [f"--ignore=tests/unit/{room}" for room in ("guards", "streams", "pressure")]
-    side_by_side(session, *((*pytest, *half, *ignored) for half in (HALF[1:], HALVES[1])))
+    ignored = [f"--ignore=tests/unit/{room}" for room in ("guards", "streams", "pressure", "reuse")]
+    side_by_side(
+        session,
+        (*pytest, *HALF[1:], "tests/unit/reuse", *IN_PROCESS[1:]),
+        (*pytest, *HALVES[1], *ignored),
+    )
     # Of the programs, those that look most at what others have made.
     side_by_side(session, (*pytest, *SHARING, "tests/unit/exporters"))
     # The oldest of this extra is for an API that is newer than the oldest of all.
