@@ -7,7 +7,6 @@ taken from a run of stratatrace. A function's name is the scenario's, and its de
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import importlib
 import json
@@ -19,6 +18,8 @@ import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from malloc import give_back
 
 from stratatrace import profile_memory
 from stratatrace.config import Config
@@ -139,7 +140,7 @@ class Scenario:
     def measure(self, probe: str) -> list[tuple[Truth, list[Measurement]]]:
         """Run the program with a heap probe, and return what was measured for each truth."""
         gc.collect()
-        _give_back()
+        give_back()
         with recording(Config(probe=probe)) as sink:
             self.run()
         return [
@@ -154,13 +155,6 @@ class Scenario:
                 known = worst.setdefault((row.call, row.number), row)
                 worst[row.call, row.number] = max(known, row, key=lambda row: row.badness)
         return list(worst.values())
-
-
-def _give_back() -> None:
-    """Have malloc return the pages that it keeps: a buffer put into them would be no growth."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
 
 
 def _within(truth: int, least: int) -> int:

@@ -331,15 +331,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 def test_growth_is_told_each_time_that_it_is_enough(told: list[Finding]) -> None:
     """Since it was told last, and never without being asked."""
     kept = []
-    with traced("service", tell_over="1 MiB") as tracker, traced("silent"):
+    with traced("service", tell_over="10 MiB") as tracker, traced("silent"):
         for _ in range(4):
-            kept += hold(150)
+            kept += hold(1500)
             tracker.mark()
     assert [finding.kind for finding in told] == ["growth", "growth"]
     assert told[0].name == "service"
-    assert told[0].body.startswith("service grew by 1.2 MiB, most at ")
+    assert told[0].body.startswith("service grew by 11.")
+    assert ", most at " in told[0].body
     attributes: dict[str, Any] = dict(told[0].attributes)
-    assert attributes["stratatrace.growth.bytes"] == pytest.approx(300 * 4 * KIB, rel=0.05)
+    assert attributes["stratatrace.growth.bytes"] == pytest.approx(3000 * 4 * KIB, rel=0.05)
     assert attributes["stratatrace.growth.error"] == 0
     assert attributes["stratatrace.growth.source"] == "tracemalloc"
     assert f"{__file__}:{line_of(hold)[1]} in hold" in attributes["stratatrace.growth.lines"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import pytest
+from malloc import give_back
 
 from stratatrace.probes import native_obstacle
 from stratatrace.probes.native import NO_EXTENSION_VARIABLE
@@ -31,6 +32,7 @@ def run(pytester: pytest.Pytester) -> Run:
 
     def run(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=text)
+        give_back()
         return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-Werror", *options)
 
     return run
