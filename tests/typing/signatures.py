@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Literal, assert_type
 from stratatrace import (
     BoundedCache,
     CompressedStore,
+    CycleReport,
+    GrowthReport,
+    LeakReport,
+    LeakWatch,
     MappedFile,
     Measurement,
     MemoryMonitor,
@@ -22,6 +26,9 @@ from stratatrace import (
     adaptive_chunks,
     adaptive_chunks_async,
     cached,
+    find_cycles,
+    find_leaks,
+    find_leaks_async,
     lazy,
     measure,
     memory_pressure,
@@ -29,6 +36,8 @@ from stratatrace import (
     process_stream,
     profile_memory,
     propagate,
+    track_growth,
+    watch_leaks,
 )
 from stratatrace.pressure import Pressure, subscribe
 from stratatrace.reuse.lazy import LazyFunction, LazyProperty
@@ -470,3 +479,35 @@ def pooled_classes() -> None:
     assert_type(MemoryPool.of(Matcher), MemoryPool[Matcher])
     assert_type(MemoryPool.of(make_buffer), MemoryPool[bytearray])
     pooled(max_size="20")  # type: ignore[call-overload]
+
+
+@profile_memory(top=5)
+def told_by_line(count: int) -> str:
+    """Be told by its lines."""
+    return "a" * count
+
+
+async def finders() -> None:
+    """Have reports of their own types, and loops the types of their items."""
+    assert_type(told_by_line(5), str)
+    assert_type(find_leaks(told_by_line, args=(5,), iterations=30), LeakReport)
+    assert_type(await find_leaks_async(fetched), LeakReport)
+    with watch_leaks("batch") as leaks:
+        for item in leaks.each([1, 2]):
+            assert_type(item, int)
+    assert_type(leaks.report, LeakReport)
+    with find_cycles() as found:
+        told_by_line(5)
+    assert_type(found, CycleReport)
+    with track_growth("import", sample="64 KiB") as tracker:
+        assert_type(tracker.mark("read"), str)
+    assert_type(tracker.report(), GrowthReport)
+    with LeakWatch(name="service"):
+        pass
+    profile_memory(top="5")  # type: ignore[call-overload]
+    find_leaks(5)  # type: ignore[arg-type]
+    track_growth(sample=0.5)  # type: ignore[arg-type]
+
+
+async def fetched() -> None:
+    """Be a coroutine function."""
