@@ -87,6 +87,7 @@ class Accounts:
 
     def after_fork_in_child(self) -> None:
         """Make the accounts the child's own."""
+        self.collector.unheard_by.clear()  # By threads of the parent.
         for account in (self.rss, self.heap):
             if account is not None:
                 account.after_fork_in_child()

@@ -25,6 +25,7 @@ from stratatrace.errors import (
     InvalidValueError,
     LeakTrialError,
 )
+from stratatrace.probes import CollectorProbe
 from stratatrace.recorder import Recorder, active
 from stratatrace.testing import recording
 
@@ -185,6 +186,16 @@ def test_garbage_is_no_leak_where_calls_are_measured() -> None:
         _, measurement = measure(gc.collect)
     assert report.reason == "its heap does not grow"
     assert measurement.gc_collections == 1  # They are told again.
+
+
+def test_a_forked_child_is_told_of_collections() -> None:
+    """Though a thread of its parent was looking for leaks, which is not there any more."""
+    recorder = Recorder(Config(probe=PROBES[0]))
+    with active.replaced(recorder):
+        CollectorProbe.unheard_by.add(0)
+        recorder.after_fork_in_child()
+        _, measurement = measure(gc.collect)
+    assert measurement.gc_collections == 1
 
 
 def test_garbage_that_is_kept_for_debugging_is_no_leak() -> None:
