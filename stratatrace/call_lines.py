@@ -8,13 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stratatrace.probes import NativeProbe
-from stratatrace.probes.allocations import (
-    SAMPLE_BYTES,
-    AllocationSampler,
-    estimated_bytes,
-    estimated_count,
-    variance_of_bytes,
-)
+from stratatrace.probes.allocations import SAMPLE_BYTES, AllocationSampler, estimate
 from stratatrace.probes.tracing import held_by_stack
 from stratatrace.stacks import Frame, LineGrowth, StackGrowth, top_lines
 
@@ -132,13 +126,8 @@ class SampledLines:
 
 
 def _estimated(frames: tuple[Frame, ...], blocks: Iterable[Sample | Event]) -> StackGrowth:
-    drawn = [(block.size_bytes, block.mean_bytes) for block in blocks]
-    return StackGrowth(
-        frames,
-        sum(estimated_bytes(*each) for each in drawn),
-        sum(estimated_count(*each) for each in drawn),
-        sum(variance_of_bytes(*each) for each in drawn),
-    )
+    drawn = estimate(blocks)
+    return StackGrowth(frames, drawn.size_bytes, drawn.blocks, drawn.size_error_bytes**2)
 
 
 class TracedLines:

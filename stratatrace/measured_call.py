@@ -115,7 +115,8 @@ class Call:
                 self._scope.enter()
         except Exception:
             self._recorder.guard.caught(self._callsite, "make a span current")
-        self._step_lines(begins=True)
+        if self._lines is not None:
+            self._step_lines(self._lines, begins=True)
         if self._window is not None:
             self._window.resume(held)
         else:
@@ -132,7 +133,8 @@ class Call:
         held = None
         if self._window is not None and self._generation == self._recorder.generation:
             held = self._window.pause()
-        self._step_lines(begins=False)
+        if self._lines is not None:
+            self._step_lines(self._lines, begins=False)
         try:
             if self._scope is not None:
                 self._scope.leave()
@@ -140,10 +142,7 @@ class Call:
             self._recorder.guard.caught(self._callsite, "leave a span")
         return held
 
-    def _step_lines(self, *, begins: bool) -> None:
-        lines = self._lines
-        if lines is None:
-            return
+    def _step_lines(self, lines: CallLines, *, begins: bool) -> None:
         try:
             (lines.resume if begins else lines.pause)()
         except Exception:

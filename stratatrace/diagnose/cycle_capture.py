@@ -97,7 +97,7 @@ class Capture:
             self._thread = threading.get_ident()
             self._shared = _in_event_loop()
             self._others_ns = _others_at_most_ns()
-        except BaseException:
+        except BaseException:  # An interrupt as well leaves nobody to put things back.
             self._restore()
             raise
 

@@ -139,7 +139,7 @@ def variance_of_bytes(size_bytes: int, mean_bytes: int) -> float:
     return size_bytes**2 * (1 - chance) / chance**2
 
 
-def estimate(samples: Iterable[Sample]) -> Estimate:
+def estimate(samples: Iterable[Sample | Event]) -> Estimate:
     """Return what some samples say of all the blocks like them: of a line of code, or of all.
 
     It is unbiased whatever the sizes are: see `estimated_bytes` and `variance_of_bytes`.
