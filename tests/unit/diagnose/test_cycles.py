@@ -128,6 +128,25 @@ def something_in_garbage() -> Iterator[list[str]]:
     gc.garbage.remove(kept)
 
 
+def test_an_interrupt_at_the_beginning_leaves_nothing_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no block yet whose end would put things back; the next one is looked at."""
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    before = gc.get_debug(), list(gc.callbacks), gc.get_freeze_count()
+    with monkeypatch.context() as patched:
+        patched.setattr("stratatrace.diagnose.cycle_capture._in_event_loop", interrupted)
+        with pytest.raises(KeyboardInterrupt), find_cycles():
+            pass
+    assert (gc.get_debug(), list(gc.callbacks), gc.get_freeze_count()) == before
+    with find_cycles() as found:
+        pair()
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("flags", [0, gc.DEBUG_UNCOLLECTABLE])
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
