@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import sys
 import threading
@@ -122,7 +123,7 @@ def test_threads_that_die_leave_nothing_behind() -> None:
 
 @pytest.mark.usefixtures("count")
 @pytest.mark.skipif(sys.platform != "linux", reason="starts threads by the C library's own means")
-def test_threads_that_python_does_not_know() -> None:
+def test_threads_that_python_does_not_know(request: pytest.FixtureRequest) -> None:
     """They allocate in the raw domain without the GIL, and some die with blocks of theirs live."""
     library = ctypes.CDLL(None)
     library.PyMem_RawMalloc.restype = ctypes.c_void_p
@@ -132,6 +133,8 @@ def test_threads_that_python_does_not_know() -> None:
     library.pthread_join.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
     malloc = ctypes.cast(library.PyMem_RawMalloc, ctypes.c_void_p)
     level, _ = counters.mark()
+    gc.disable()  # What it finds of other tests would be in the difference.
+    request.addfinalizer(gc.enable)
     for size in (1, 100, 253, 254, 5_000, MIB) * 20:
         thread, block = ctypes.c_ulong(), ctypes.c_void_p()
         # The function of the thread is PyMem_RawMalloc itself, and the block what it returns.

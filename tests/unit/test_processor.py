@@ -153,6 +153,7 @@ def test_nested_spans_have_what_is_in_them(probe: str) -> None:
         assert abs(made.numbers("outer")[NET]) < 20_000
 
 
+@untraced
 @pytest.mark.skipif(PROBES[0] != "native", reason="only then it is known to the byte")
 def test_our_own_work_is_not_in_the_numbers() -> None:
     """A span around a thousand empty spans has what the SDK keeps of them, and nothing of ours."""
